@@ -1,0 +1,29 @@
+"""Maps of a source -> tri-state pseudo labels (SPOL 3.4). Usage: gaussian_labels SOURCE."""
+
+from pathlib import Path
+
+import torch
+
+from wsol_core.errors import run_stage
+from wsol_core.gaussian import GaussianParams, pseudo_labels
+from wsol_core.maps import Kind, MapStore, create
+from wsol_core.params import load
+
+DATA = Path("data/localization")
+
+
+def main(source: str) -> None:
+    """Run the stage."""
+    params = load(GaussianParams, "gaussian")
+    output = DATA / "labels" / f"{source}.h5"
+    with (
+        MapStore(DATA / "maps" / f"{source}.h5") as maps,
+        create(output, Kind.TRISTATE, params.resolution, params.resolution) as writer,
+    ):
+        for rows in maps.batches():
+            labels = pseudo_labels(torch.from_numpy(maps[rows]), params).numpy()
+            writer.append(maps.image_ids[rows].tolist(), maps.labels[rows].tolist(), labels)
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,25 @@
+"""One box per image from a method's maps: `python -m stages.localize METHOD`."""
+
+from pathlib import Path
+
+from wsol_core import params
+from wsol_core.data.index import read_index
+from wsol_core.errors import run_stage
+from wsol_core.files import write_table
+from wsol_core.localize import LocalizeParams, localize, read_threshold
+from wsol_core.maps import MapStore
+
+DATA = Path("data/localization")
+
+
+def main(method: str) -> None:
+    """Write `boxes/METHOD.parquet`: the boxes of all splits at the calibrated threshold."""
+    block = params.load(LocalizeParams, "localize")
+    threshold = read_threshold(DATA / "thresholds" / f"{method}.json")
+    with MapStore(DATA / "maps" / f"{method}.h5") as store:
+        boxes = localize(store, read_index(DATA / "index.parquet"), threshold, block.resolution)
+    write_table(DATA / "boxes" / f"{method}.parquet", boxes)
+
+
+if __name__ == "__main__":
+    run_stage(main)

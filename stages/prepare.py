@@ -1,0 +1,23 @@
+"""Read and check a data set: write its image index and, apart from it, its annotations."""
+
+from pathlib import Path
+
+from wsol_core.data.listing import DataParams
+from wsol_core.data.prepare import prepare
+from wsol_core.data.roots import find_root
+from wsol_core.data.scan import worker_count
+from wsol_core.errors import InputError, run_stage
+from wsol_core.params import load
+
+
+def main(set_name: str) -> None:
+    """Write `data/SET/`: `index.parquet`, `annotations.parquet`, `masks/`, `skipped.csv`."""
+    params = load(DataParams, f"data.{set_name}")
+    root = Path(params.folder) if params.folder else find_root(params.name)
+    if not root.is_dir():
+        raise InputError(f"data.{set_name}.source: no folder {params.folder!r} in the project")
+    prepare(params, root, set_name, Path("data") / set_name, worker_count())
+
+
+if __name__ == "__main__":
+    run_stage(main)

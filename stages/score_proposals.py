@@ -1,0 +1,22 @@
+"""Score every proposal of a data set by the mean of a method's map inside it."""
+
+from pathlib import Path
+
+from wsol_core.data.index import read_index
+from wsol_core.errors import run_stage
+from wsol_core.files import read_table, write_table
+from wsol_core.maps import MapStore
+from wsol_core.objectness import score_proposals
+
+
+def main(data_set: str, method: str) -> None:
+    """Write `data/SET/objectness/METHOD.parquet`."""
+    folder = Path("data", data_set)
+    proposals, _ = read_table(folder / "proposals.parquet")
+    with MapStore(folder / "maps" / f"{method}.h5") as store:
+        scored = score_proposals(proposals, read_index(folder / "index.parquet"), store)
+    write_table(folder / "objectness" / f"{method}.parquet", scored)
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,93 @@
+"""A workspace of a few made-up images with boxes, soft maps of these boxes, and everything that report reads."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from wsol_core.boxes import BOX_COLUMNS
+from wsol_core.data.index import SPLITS, ImageIndex, write_annotations, write_index
+from wsol_core.files import write_table
+from wsol_core.maps import Kind, create
+
+PARAMS = """
+preset: small
+seed: 0
+localize: {resolution: 64}
+calibrate: {step: 0.05, images: 100, constants: {fixed: 0.35}}
+report:
+  {methods: [ddt, foreground, segmentation-foreground], objectness: [foreground], images: 3, proposals: 4, side: 64}
+"""
+
+COUNT = 24
+SIDE = 28
+
+
+def make_index(name: str = "localization", count: int = COUNT) -> ImageIndex:
+    ids = [f"{i % 2}/picture{i:02d}" for i in range(count)]
+    table = pd.DataFrame({
+        "image_id": ids,
+        "path": [f"{image_id}.png" for image_id in ids],
+        "digest": "",
+        "split": [SPLITS[i % 3] for i in range(count)],
+        "labels": [[i % 2] for i in range(count)],
+        "width": [40 + i for i in range(count)],
+        "height": [60 - i for i in range(count)],
+    })  # fmt: skip
+    return ImageIndex(table.sort_values("image_id", ignore_index=True), ("cat", "dog"), name, f"images/{name}")
+
+
+def make_boxes(index: ImageIndex) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    sizes = index.table[["width", "height"]].to_numpy()
+    low = sizes * rng.uniform(0.05, 0.35, sizes.shape)
+    high = sizes * rng.uniform(0.6, 0.9, sizes.shape)
+    boxes = pd.DataFrame(np.hstack([low, high]).astype(np.float32), columns=list(BOX_COLUMNS))
+    boxes.insert(0, "image_id", index.table["image_id"])
+    return boxes.assign(label=np.int32([labels[0] for labels in index.table["labels"]]), score=np.float32(1))
+
+
+def make_map(box: np.ndarray, width: int, height: int, level: float) -> np.ndarray:
+    """A map that is right at thresholds about `level`: a tent whose height at the box's sides is `level`."""
+    x, y = (np.arange(SIDE) + 0.5) / SIDE * width, (np.arange(SIDE) + 0.5) / SIDE * height
+    x0, y0, x1, y1 = box
+    across = np.abs(x - (x0 + x1) / 2) / (x1 - x0) * 2
+    down = np.abs(y - (y0 + y1) / 2) / (y1 - y0) * 2
+    return np.clip(1 - (1 - level) * np.maximum(down[:, None], across[None]), 0, 1).astype(np.float32)
+
+
+def write_maps(path: Path, index: ImageIndex, boxes: pd.DataFrame, level: float, kind: Kind = Kind.SCORE) -> None:
+    with create(path, kind, SIDE, SIDE) as writer:
+        for row, box in zip(index.table.itertuples(), boxes[list(BOX_COLUMNS)].to_numpy(), strict=True):
+            score_map = make_map(box, row.width, row.height, level)
+            if kind is not Kind.SCORE:
+                between = 255 if kind is Kind.TRISTATE else 0
+                score_map = np.where(score_map > 0.6, 1, np.where(score_map > 0.2, between, 0))
+            writer.append([row.image_id], [-1], score_map[None].astype(kind.dtype))
+
+
+def write_images(folder: Path, index: ImageIndex) -> None:
+    rng = np.random.default_rng(1)
+    for row in index.table.itertuples():
+        path = folder / index.source / row.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), rng.integers(0, 255, (row.height, row.width, 3), np.uint8))
+
+
+def build(folder: Path, annotated: bool = True) -> None:
+    """Write it into `folder`, where the stages are to run: the methods' maps are right at .2 (ddt), .5 and .7."""
+    (folder / "params.yaml").write_text(PARAMS)
+    for name in ("localization", "detection"):
+        index, data = make_index(name), folder / "data" / name
+        boxes = make_boxes(index)
+        write_images(folder, index)
+        write_index(data / "index.parquet", index)
+        ground_truth = boxes.assign(difficult=False, instance=1)
+        write_annotations(data / "annotations.parquet", ground_truth if annotated else ground_truth[:0])
+        write_table(data / "pseudo_boxes.parquet", boxes)
+        write_table(data / "objectness" / "foreground.parquet", pd.concat([boxes, boxes.assign(score=np.float32(0.5))]))
+        for method, level in (("ddt", 0.2), ("foreground", 0.5), ("segmentation-foreground", 0.7), ("fixed", 0.5)):
+            write_maps(data / "maps" / f"{method}.h5", index, boxes, level)
+        write_maps(data / "pseudo_masks.h5", index, boxes, 0.5, Kind.MASK)
+        write_maps(data / "labels" / "foreground.h5", index, boxes, 0.5, Kind.TRISTATE)

@@ -1,0 +1,141 @@
+"""DDT against principal components of scikit-learn, its sign, its boxes and its streams."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from sklearn.decomposition import PCA
+from torch import Tensor
+
+from wsol_core.backbones.create import BackboneParams, create_backbone
+from wsol_core.data.index import TRAIN_WEAKSUP, ImageIndex
+from wsol_core.data.loading import SquashedImages
+from wsol_core.errors import InputError
+from wsol_core.methods.ddt import (
+    Colocalizer, Component, DDTParams, Moments, indicator_scores, orient, pseudo_box, regroup,
+)  # fmt: skip
+from wsol_core.training import launch
+
+SMALL = BackboneParams(name="mobilenetv3_small_050", weights="none")
+
+
+def features_with_object(count: int = 6, channels: int = 5) -> Tensor:
+    """Noise `(B, C, 6, 8)` with one strong direction in the middle of the map."""
+    generator = torch.Generator().manual_seed(1)
+    features = torch.randn(count, channels, 6, 8, generator=generator)
+    features[:, :, 2:4, 3:6] += 4 * torch.tensor([1.0, -1, 2, 0, 1])[:, None, None]
+    return features
+
+
+def test_component_equals_pca_of_all_descriptors() -> None:
+    features = features_with_object()
+    moments = Moments(5)
+    for part in features.split(2):
+        moments.add(part)
+    found = moments.component()
+    descriptors = features.permute(0, 2, 3, 1).reshape(-1, 5).numpy()
+    expected = PCA(n_components=1).fit(descriptors)
+    assert np.allclose(found.mean.numpy(), expected.mean_, atol=1e-5)
+    assert abs(float(found.direction.numpy() @ expected.components_[0])) == pytest.approx(1, abs=1e-5)
+
+
+def test_projection_is_positive_on_the_object_whatever_the_eigensolver_says() -> None:
+    features = features_with_object()
+    moments = Moments(5)
+    moments.add(features)
+    projection = moments.component().project(features)
+    assert projection[:, 2:4, 3:6].mean() > 0 > projection[:, 0].mean()
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_flipped_eigenvector_gives_the_same_boxes(sign: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    import wsol_core.methods.ddt as ddt
+
+    features = features_with_object()
+    moments = Moments(5)
+    moments.add(features)
+    expected = [pseudo_box(s, 80, 60) for s in indicator_scores([moments.component().project(features)])]
+    solve = ddt.eigsh
+
+    def flipped(*args: object, **kwargs: object) -> tuple[np.ndarray, np.ndarray]:
+        values, vectors = solve(*args, **kwargs)
+        return values, sign * vectors
+
+    monkeypatch.setattr(ddt, "eigsh", flipped)
+    found = [pseudo_box(s, 80, 60) for s in indicator_scores([moments.component().project(features)])]
+    assert np.array_equal(found, expected)
+    assert expected[0].tolist() == [30, 20, 60, 40]
+
+
+def test_orient_by_hand() -> None:
+    direction, contrast = torch.tensor([1.0, -2.0]), torch.tensor([1.0, 1.0])
+    assert orient(direction, contrast).tolist() == [-1, 2]
+    assert orient(-direction, contrast).tolist() == [-1, 2]
+
+
+def test_projection_by_hand() -> None:
+    component = Component(mean=torch.tensor([1.0, 0.0]), direction=torch.tensor([0.6, 0.8]))
+    features = torch.tensor([2.0, 5.0]).view(1, 2, 1, 1)
+    assert float(component.project(features)) == pytest.approx(0.6 * 1 + 0.8 * 5)
+
+
+def test_scores_put_zero_at_one_half_and_intersect_layers() -> None:
+    fine = torch.tensor([[[-2.0, 0.0], [1.0, 2.0]]])
+    coarse = torch.tensor([[[-1.0]]])
+    assert indicator_scores([fine])[0].tolist() == [[0, 0.5], [0.75, 1]]
+    assert indicator_scores([fine, coarse])[0].tolist() == [[0, 0], [0, 0]]
+    assert indicator_scores([torch.zeros(1, 1, 3)])[0].tolist() == [[0.5, 0.5, 0.5]]
+
+
+def test_pseudo_box_by_hand() -> None:
+    scores = np.full((4, 8), 0.25, dtype=np.float16)
+    assert pseudo_box(scores, 80, 20).tolist() == [0, 0, 80, 20]
+    scores[1, 2], scores[2, 3], scores[0, 7] = 0.9, 0.9, 0.9
+    assert pseudo_box(scores, 80, 20).tolist() == [20, 5, 40, 15]
+    assert pseudo_box(np.ones((1, 1), dtype=np.float16), 3, 7).tolist() == [0, 0, 3, 7]
+
+
+def test_regroup_keeps_order_and_counts() -> None:
+    def batches() -> Iterator[list[Tensor]]:
+        for start in range(0, 12, 5):
+            part = torch.arange(start, min(start + 5, 12)).float()
+            yield [part, -part]
+
+    blocks = list(regroup(batches(), [1, 7, 4]))
+    assert [b[0].tolist() for b in blocks] == [[0], [1, 2, 3, 4, 5, 6, 7], [8, 9, 10, 11]]
+    assert all(torch.equal(b[0], -b[1]) for b in blocks)
+
+
+@pytest.mark.parametrize("scope", ["class", "dataset"])
+@pytest.mark.parametrize("layers", [(-1,), (-1, -2)])
+def test_every_image_is_scored_once_whatever_the_batch(
+    small_index: ImageIndex, scope: str, layers: tuple[int, ...]
+) -> None:
+    def run(batch: int) -> np.ndarray:
+        torch.manual_seed(0)
+        params = DDTParams(backbone=SMALL, layers=layers, image_side=96, scope=scope, batch=batch, precision="32-true")
+        network = create_backbone(params.backbone)
+        images = SquashedImages(small_index.root, small_index.table, 96, 96, network.interpolation)
+        labels = np.array([label for (label,) in small_index.table["labels"]])
+        training = (small_index.table["split"] == TRAIN_WEAKSUP).to_numpy()
+        runs = Colocalizer(launch("32-true"), network, images, labels, training, params)
+        scores = np.full((24, 3 if layers == (-1,) else 6, 3 if layers == (-1,) else 6), np.nan)
+        for positions, part in runs.run():
+            assert np.isnan(scores[positions]).all()
+            scores[positions] = part
+        return scores
+
+    whole = run(32)
+    assert not np.isnan(whole).any()
+    assert np.allclose(run(5), whole, atol=5e-3)
+
+
+def test_class_without_training_images_is_named(small_index: ImageIndex) -> None:
+    params = DDTParams(backbone=SMALL, image_side=32, precision="32-true")
+    network = create_backbone(params.backbone)
+    images = SquashedImages(small_index.root, small_index.table, 32, 32, network.interpolation)
+    labels = np.array([label for (label,) in small_index.table["labels"]])
+    runs = Colocalizer(launch("32-true"), network, images, labels, labels == 0, params)
+    with pytest.raises(InputError, match="class 1: no image in train-weaksup"):
+        list(runs.run())

@@ -1,0 +1,102 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from wsol_core.errors import InputError
+from wsol_core.files import atomic_path, read_table, write_csv, write_json, write_table
+
+TABLE = pd.DataFrame({"image_id": ["a", "b"], "score": np.array([0.5, 1], np.float32), "labels": [[1, 2], []]})
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_file_appears_when_the_block_ends(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "x"
+    with atomic_path(path) as temporary:
+        temporary.write_text("new")
+        assert not path.exists()
+    assert path.read_text() == "new"
+    assert names(path.parent) == ["x"]
+
+
+def fill_and_fail(path: Path, error: BaseException) -> None:
+    with atomic_path(path) as temporary:
+        (temporary / "deep").mkdir(parents=True)
+        (temporary / "deep" / "x").write_text("half")
+        raise error
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_failure_leaves_what_was_there_and_nothing_else(tmp_path: Path, error: BaseException) -> None:
+    path = tmp_path / "x"
+    path.write_text("old")
+    with pytest.raises(type(error)):
+        fill_and_fail(path, error)
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["x"]
+
+
+def test_failed_write_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "x.json", {"a": object()})
+    assert names(tmp_path) == []
+
+
+def test_folder_replaces_the_one_before(tmp_path: Path) -> None:
+    path = tmp_path / "folder"
+    for name in ("first", "second"):
+        with atomic_path(path) as temporary:
+            temporary.mkdir()
+            (temporary / name).touch()
+    assert names(path) == ["second"]
+    assert names(tmp_path) == ["folder"]
+
+
+def test_a_link_is_replaced_and_what_it_points_to_stays(tmp_path: Path) -> None:
+    (tmp_path / "cached").write_text("old")
+    (tmp_path / "x").hardlink_to(tmp_path / "cached")
+    write_json(tmp_path / "x", {})
+    assert (tmp_path / "cached").read_text() == "old"
+
+
+def test_json_is_sorted(tmp_path: Path) -> None:
+    write_json(tmp_path / "x.json", {"b": 1, "a": [0.5, None]})
+    text = (tmp_path / "x.json").read_text()
+    assert json.loads(text) == {"a": [0.5, None], "b": 1}
+    assert text.index('"a"') < text.index('"b"')
+    assert text.endswith("}\n")
+
+
+def test_csv_has_no_index(tmp_path: Path) -> None:
+    write_csv(tmp_path / "x.csv", pd.DataFrame({"a": [1], "b": ["ü"]}))
+    assert (tmp_path / "x.csv").read_bytes() == "a,b\n1,ü\n".encode()
+
+
+@pytest.mark.parametrize("table", [TABLE, TABLE.iloc[:0]])
+def test_table_round_trip_gives_the_same_bytes(tmp_path: Path, table: pd.DataFrame) -> None:
+    for name in ("one", "two"):
+        write_table(tmp_path / name, table, {"b": 1, "a": ["x"]})
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    found, metadata = read_table(tmp_path / "one")
+    assert metadata == {"b": 1, "a": ["x"]}
+    assert list(found.columns) == list(table.columns)
+    assert found["score"].dtype == np.float32
+    assert [list(labels) for labels in found["labels"]] == table["labels"].tolist()
+
+
+def test_damaged_or_missing_table_is_one_error(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    with pytest.raises(InputError, match="parquet"):
+        read_table(path)
+    write_table(path, pd.DataFrame({"a": np.arange(5000)}))
+    whole = path.read_bytes()
+    middle = len(whole) // 3
+    for damaged in (b"", b"PAR1", whole[:-20], whole[:middle], whole[:4] + bytes(middle) + whole[4 + middle :]):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match="run the stage that makes it again"):
+            read_table(path)

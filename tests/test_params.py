@@ -1,0 +1,137 @@
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from wsol_core import params
+from wsol_core.errors import InputError
+
+
+class Rates(params.Block):
+    backbone: float
+    head: float = 0.1
+
+
+class Training(params.Block):
+    epochs: int
+    rates: Rates
+    layers: tuple[str, ...] = ()
+
+
+GOOD = """
+preset: demo
+seed: 3
+training:
+  first:
+    epochs: 10
+    rates: {backbone: '1e-05'}
+    layers: [a, b]
+"""
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_STAGE", raising=False)
+    write(GOOD)
+    return tmp_path
+
+
+def write(text: str, name: str = "params.yaml") -> None:
+    Path(name).write_text(textwrap.dedent(text), encoding="utf-8")
+
+
+def load() -> Training:
+    return params.load(Training, "training.first")
+
+
+def message() -> str:
+    with pytest.raises(InputError) as caught:
+        load()
+    return str(caught.value)
+
+
+def test_nested_block_loads_and_strings_become_numbers() -> None:
+    block = load()
+    assert block.rates.backbone == 1e-5
+    assert block.layers == ("a", "b")
+    assert (params.preset(), params.seed()) == ("demo", 3)
+
+
+def test_block_is_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load().__setattr__("epochs", 3)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "parts"),
+    [
+        ("epochs: 10", "epoch: 10", ["'epochs'", "training.first.epoch:", "unknown key"]),
+        ("layers:", "layer:", ["training.first.layer:", "'layers'"]),
+        ("backbone:", "backbones:", ["training.first.rates.backbones:", "'backbone'"]),
+        ("epochs: 10", "epochs: ten", ["training.first.epochs", "'ten'"]),
+        ("epochs: 10", "epochs: 1.5", ["training.first.epochs", "1.5"]),
+        ("    epochs: 10\n", "", ["training.first.epochs", "required"]),
+        ("first:", "frist:", ["no 'training.first'", "'frist'"]),
+    ],
+)
+def test_mistake_is_named_with_the_nearest_right_key(old: str, new: str, parts: list[str]) -> None:
+    write(GOOD.replace(old, new))
+    found = message()
+    assert all(part in found for part in ["params.yaml", *parts]), found
+
+
+@pytest.mark.parametrize("text", ["", "3", "[a]", "training: 3", "training: {first: }"])
+def test_file_of_another_shape_is_one_error(text: str) -> None:
+    write(text)
+    assert "params.yaml" in message()
+
+
+def test_missing_and_broken_files_are_one_error() -> None:
+    write("a: [")
+    assert "not valid YAML" in message()
+    Path("params.yaml").unlink()
+    assert "missing" in message()
+
+
+@pytest.mark.parametrize("name", ["../x", "", "a b", ".hidden"])
+def test_preset_is_a_plain_name(name: str) -> None:
+    write(f"preset: '{name}'")
+    with pytest.raises(InputError, match="preset"):
+        params.preset()
+
+
+@pytest.mark.parametrize("number", ["-1", "1.5", "true", "'1'"])
+def test_seed_is_a_whole_number(number: str) -> None:
+    write(f"seed: {number}")
+    with pytest.raises(InputError, match="seed"):
+        params.seed()
+
+
+PIPELINE = """
+stages:
+  plain: {cmd: x, params: [training.first, other.yaml: [a]]}
+  sibling: {cmd: x, params: [training.first.rates, training.firsts, preset]}
+  bare: {cmd: x}
+  many: {foreach: [first], do: {cmd: x, params: ["training.${item}"]}}
+  table: {matrix: {m: [first]}, cmd: x, params: [training]}
+"""
+
+
+@pytest.mark.parametrize("stage", ["plain", "many@first", "table@first", "dvc.yaml:plain", "unheard"])
+def test_declared_block_loads_in_a_stage(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(PIPELINE, "dvc.yaml")
+    monkeypatch.setenv("DVC_STAGE", stage)
+    if stage == "unheard":
+        assert "'training.first'" in message()
+    else:
+        assert load().epochs == 10
+
+
+@pytest.mark.parametrize("stage", ["sibling", "bare", "dvc.yaml:bare"])
+def test_undeclared_block_is_refused_in_a_stage(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(PIPELINE, "dvc.yaml")
+    monkeypatch.setenv("DVC_STAGE", stage)
+    assert "without declaring it" in message()
+    with pytest.raises(InputError, match="'seed'"):
+        params.seed()

@@ -1,0 +1,50 @@
+"""Boxes: `(N, 4)` float32 arrays `x0, y0, x1, y1` in pixels of the original image, half-open.
+
+A box covers the pixels `x0 <= x < x1`, so its width is `x1 - x0`. The only converters from other
+conventions stand here.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+Boxes = npt.NDArray[np.float32]
+
+BOX_COLUMNS = ("x0", "y0", "x1", "y1")
+
+
+def from_xywh(boxes: npt.ArrayLike) -> Boxes:
+    """From corner and size (COCO, CUB): `[[10, 20, 5, 6]]` becomes `[[10, 20, 15, 26]]`."""
+    x, y, width, height = np.asarray(boxes, dtype=np.float32).reshape(-1, 4).T
+    return np.stack([x, y, x + width, y + height], axis=1)
+
+
+def from_inclusive(boxes: npt.ArrayLike) -> Boxes:
+    """From 1-based corners with the last pixel inside (VOC, ImageNet): `[[1, 1, 3, 2]]` is `[[0, 0, 3, 2]]`."""
+    return np.asarray(boxes, dtype=np.float32).reshape(-1, 4) - np.array([1, 1, 0, 0], dtype=np.float32)
+
+
+def area(boxes: Boxes) -> npt.NDArray[np.float32]:
+    """Areas `(N,)`; 0 for an empty or inverted box."""
+    width, height = np.maximum(boxes[:, 2:] - boxes[:, :2], 0).T
+    return np.asarray(width * height, dtype=np.float32)
+
+
+def iou(first: Boxes, second: Boxes) -> npt.NDArray[np.float32]:
+    """Intersection over union `(N, M)` of every pair; 0 where the union is empty."""
+    low = np.maximum(first[:, None, :2], second[None, :, :2])
+    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    overlap = np.maximum(high - low, 0).prod(axis=2)
+    union = area(first)[:, None] + area(second)[None, :] - overlap
+    return np.asarray(np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0), dtype=np.float32)
+
+
+def paired_iou(first: Boxes, second: Boxes) -> npt.NDArray[np.float32]:
+    """Intersection over union `(N,)` of the boxes in the same row; 0 where the union is empty."""
+    overlap = np.maximum(np.minimum(first[:, 2:], second[:, 2:]) - np.maximum(first[:, :2], second[:, :2]), 0).prod(1)
+    union = area(first) + area(second) - overlap
+    return np.asarray(np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0), dtype=np.float32)
+
+
+def clip(boxes: Boxes, width: float, height: float) -> Boxes:
+    """The part of each box that lies inside an image of `width x height`."""
+    return np.clip(boxes, 0, np.array([width, height, width, height], dtype=np.float32))

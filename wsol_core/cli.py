@@ -1,0 +1,90 @@
+"""The command `wsol`: choose a preset, read the figures.
+
+A command imports what it needs, so that `wsol --help` answers at once.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wsol_core.errors import InputError, fail
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def wsol() -> None:
+    """Image-level labels in, boxes and masks out."""
+
+
+@app.command()
+def use(
+    name: Annotated[str, typer.Argument(help="A preset: a file of presets/, without .yaml; `demo` goes back.")],
+    root: Annotated[Path | None, typer.Option(help="The folder of the preset's data set; remembered.")] = None,
+    data_set: Annotated[str, typer.Option("--set", help="Which data set --root is for.")] = "localization",
+) -> None:
+    """Write a preset's parameters to params.yaml."""
+    from wsol_core.presets import use as use_preset
+
+    with _one_line_errors():
+        dropped = use_preset(name, root, data_set)
+    for line in dropped:
+        typer.echo(f"dropped {line}", err=True)
+    typer.echo(f"params.yaml is now preset {name}; `make repro` runs it")
+
+
+@app.command()
+def results(
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, figures between 0 and 1.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="As a Markdown table, in percent.")] = False,
+    readme: Annotated[bool, typer.Option("--readme", help="Rewrite the tables in README.md.")] = False,
+) -> None:
+    """Print every figure of the current preset."""
+    from wsol_core import results as found
+
+    with _one_line_errors():
+        if readme:
+            typer.echo(f"README.md: {', '.join(found.update_readme()) or 'no table of a preset with results'}")
+            return
+        preset, sources = _current()
+        figures = found.read_results(preset)
+        if as_json:
+            typer.echo(found.as_json(figures, sources))
+        elif markdown:
+            typer.echo(found.as_markdown(figures))
+        else:
+            _print_table(preset, found.HEADER, found.rows(figures))
+
+
+def _current() -> tuple[str, list[str]]:
+    """The preset in use, and the sources of its segmentations."""
+    import yaml
+
+    from wsol_core.params import PARAMS, preset
+
+    name = preset()
+    content = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
+    return name, list((content.get("segmentation") or {}).get("sources") or [])
+
+
+def _print_table(preset: str, header: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{preset}: share of images with IoU >= 0.5, in percent")
+    for position, name in enumerate(header):
+        table.add_column(name, justify="left" if position < 2 else "right")
+    for cells in rows:
+        table.add_row(*cells)
+    Console().print(table)
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    try:
+        yield
+    except (InputError, OSError) as error:
+        fail(error)

@@ -1,0 +1,62 @@
+"""WSFL's pixel classifier: a foreground map from a classification network (Weakly Supervised Foreground Learning, 3.4).
+
+The network keeps its convolutional layers; pooling and classifier give way to one 1x1 convolution with one output, so
+that it says of each cell of its last feature map whether it is foreground. It learns from the low-resolution pseudo
+masks of `pseudo_masks` with binary cross entropy.
+
+Deviation: where the masks are finer or coarser than the feature map (a parameter), the logits are resized to them.
+"""
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from wsol_core.backbones.create import Backbone, BackboneParams, create_backbone
+from wsol_core.data.loading import Batch
+from wsol_core.params import Block
+from wsol_core.training import TrainingParams
+
+
+class ForegroundParams(Block):
+    """The pixel classifier and its training."""
+
+    backbone: BackboneParams
+    """the network that it starts from"""
+    output_stride: int = Field(default=16, ge=8, le=32)
+    """pixels per cell of the map: 16 gives 14x14 at 224 pixels (WSFL 4.2)"""
+    training: TrainingParams
+    """how it is trained"""
+
+
+class PixelClassifier(nn.Module):
+    """A backbone and a 1x1 convolution: images `(B, 3, H, W)` to foreground logits `(B, h, w)`."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = nn.Conv2d(backbone.channels[-1], 1, kernel_size=1)
+        nn.init.normal_(self.head.weight, std=0.01)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of the foreground."""
+        logits: Tensor = self.head(self.backbone(images)[-1])
+        return logits.squeeze(1)
+
+
+def build(params: ForegroundParams) -> PixelClassifier:
+    """The untrained classifier on its pretrained backbone."""
+    return PixelClassifier(create_backbone(params.backbone, params.output_stride))
+
+
+def foreground_loss(model: nn.Module, batch: Batch) -> Tensor:
+    """Binary cross entropy between the logits and the pseudo masks `(B, h, w)`, mean over pixels (WSFL 3.4)."""
+    logits = model(batch.images)
+    if logits.shape[1:] != batch.targets.shape[1:]:
+        logits = functional.interpolate(logits[:, None], batch.targets.shape[1:], mode="bilinear").squeeze(1)
+    return functional.binary_cross_entropy_with_logits(logits, batch.targets)
+
+
+def foreground_maps(model: nn.Module, images: Tensor) -> Tensor:
+    """Foreground probabilities `(B, h, w)`."""
+    return torch.sigmoid(model(images).float())

@@ -1,0 +1,159 @@
+"""Localization with one object class per image: GT-known, its honest thresholds, its interval, the centre box.
+
+Everything here works on arrays of IoU. An image without a prediction has an empty box, so its IoU is 0 and it counts
+as wrong; it never leaves the denominator. All figures lie in [0, 1].
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wsol_core.boxes import Boxes, paired_iou
+
+FloatArray = npt.NDArray[np.floating]
+
+THRESHOLDS = np.arange(100) / 100
+CENTRE_SIDES = np.arange(6, 21) / 20
+IOU = 0.5
+BINS = 20
+CONFIDENCE = 0.95
+ROUNDS = 10_000
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """The boxes that predictions for N images are held against.
+
+    Attributes:
+        boxes: `(G, 4)`.
+        image: `(G,)` int, ascending: the position (0 to N - 1) of each box's image. Every image has at least one box.
+    """
+
+    boxes: Boxes
+    image: npt.NDArray[np.intp]
+
+    def __post_init__(self) -> None:
+        steps = np.diff(self.image, prepend=-1)
+        if len(self.image) != len(self.boxes) or not np.isin(steps, (0, 1)).all():
+            raise ValueError("ground truth must list at least one box for every image, in the images' order")
+
+    def __len__(self) -> int:
+        """Number of images N."""
+        return int(self.image[-1]) + 1 if len(self.image) else 0
+
+
+def best_iou(predicted: Boxes, truth: GroundTruth) -> npt.NDArray[np.float32]:
+    """IoU `(N, T)` of T boxes per image `(N, T, 4)`, each with the image's best-overlapping ground-truth box."""
+    images, count = predicted.shape[:2]
+    if images != len(truth):
+        raise ValueError(f"predictions for {images} images, ground truth for {len(truth)}")
+    if images == 0:
+        return np.zeros((0, count), dtype=np.float32)
+    pairs = paired_iou(predicted[truth.image].reshape(-1, 4), np.repeat(truth.boxes, count, axis=0))
+    starts = np.flatnonzero(np.diff(truth.image, prepend=-1))
+    return np.maximum.reduceat(pairs.reshape(-1, count), starts, axis=0)
+
+
+def is_correct(ious: FloatArray) -> npt.NDArray[np.bool_]:
+    """Where the IoU is strictly greater than .5 (PSOL, SPOL and BC-CT; MaxBoxAcc counts .5 as correct)."""
+    return ious > IOU
+
+
+def gt_known(ious: FloatArray) -> npt.NDArray[np.float64]:
+    """Share of correct images, mean over the first axis: `(N,)` gives a scalar, `(N, T)` gives `(T,)`."""
+    return np.asarray(is_correct(ious).mean(axis=0, dtype=np.float64))
+
+
+def mean_iou(ious: FloatArray) -> npt.NDArray[np.float64]:
+    """Mean over the first axis, in float64."""
+    return np.asarray(ious.mean(axis=0, dtype=np.float64))
+
+
+def best_index(curve: FloatArray) -> int:
+    """Position of the maximum of `(T,)`; on a plateau its middle (the lower one of two), of several the first plateau.
+
+    The middle is the choice that a small change of the maps disturbs least.
+    """
+    first = int(np.argmax(curve))
+    lower = np.flatnonzero(curve[first:] < curve[first])
+    length = int(lower[0]) if len(lower) else len(curve) - first
+    return first + (length - 1) // 2
+
+
+def bootstrap_interval(correct: npt.NDArray[np.bool_], seed: int) -> tuple[float, float]:
+    """The 95 % percentile interval of the mean of `correct (N,)`, over 10,000 resamples of the images.
+
+    N draws with replacement from N zeros and ones hold a binomial number of ones, so the number is drawn instead.
+    """
+    draws = np.random.default_rng(seed).binomial(len(correct), correct.mean(), ROUNDS) / len(correct)
+    low, high = np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)
+
+
+def centre_boxes(widths: npt.ArrayLike, heights: npt.ArrayLike) -> Boxes:
+    """Boxes `(N, F, 4)` around the centre of N images, both sides the same share of the image's (`CENTRE_SIDES`)."""
+    sizes = np.stack([np.asarray(widths), np.asarray(heights)], axis=1)[:, None, :]
+    low = sizes * ((1 - CENTRE_SIDES) / 2)[None, :, None]
+    return np.concatenate([low, sizes - low], axis=2).astype(np.float32)
+
+
+def iou_histogram(ious: FloatArray) -> npt.NDArray[np.float64]:
+    """Share of images `(20,)` in IoU bins of .05; a bin holds its lower edge, the last one both edges."""
+    return np.histogram(ious, bins=BINS, range=(0, 1))[0] / max(len(ious), 1)
+
+
+def per_class(ious: FloatArray, labels: npt.NDArray[np.integer], classes: int) -> npt.NDArray[np.float64]:
+    """A row `(images, GT-known, mean IoU)` per class, `(classes, 3)`; NaN where a class has no image."""
+    images = np.bincount(labels, minlength=classes)
+    hits, total = (np.bincount(labels, w, minlength=classes) for w in (is_correct(ious).astype(float), ious))
+    with np.errstate(invalid="ignore"):
+        return np.stack([images, hits / images, total / images], axis=1)
+
+
+@dataclass(frozen=True)
+class SplitIoU:
+    """All that the figures of one split with annotations are made of.
+
+    Attributes:
+        final: IoU `(N,)` of the boxes at the calibrated threshold.
+        swept: IoU `(N, T)` of the boxes at each of `THRESHOLDS`.
+        centre: IoU `(N, F)` of the centre box of each of `CENTRE_SIDES`.
+    """
+
+    final: FloatArray
+    swept: FloatArray
+    centre: FloatArray
+
+
+def figures(splits: Mapping[str, SplitIoU], threshold: float, fullsup: str, seed: int) -> dict[str, dict[str, Any]]:
+    """The localization figures of each split.
+
+    `gt_known` stands at `threshold`, which has seen no ground truth; `gt_known_fullsup` at the best threshold of the
+    split named `fullsup`; `gt_known_oracle` at the best threshold of the split itself, an upper bound. So with the
+    centre box: `centre_box` has the side that is best on `fullsup`, `centre_box_oracle` the best on the split.
+    Where `fullsup` is not among the splits, its figures are None.
+    """
+    chosen = splits.get(fullsup)
+    best = None if chosen is None else (best_index(gt_known(chosen.swept)), best_index(gt_known(chosen.centre)))
+    return {name: _figures(split, threshold, best, seed) for name, split in splits.items()}
+
+
+def _figures(split: SplitIoU, threshold: float, best: tuple[int, int] | None, seed: int) -> dict[str, Any]:
+    curve, centre = gt_known(split.swept), gt_known(split.centre)
+    oracle, centre_oracle = best_index(curve), best_index(centre)
+    return {
+        "gt_known": float(gt_known(split.final)),
+        "gt_known_interval": list(bootstrap_interval(is_correct(split.final), seed)),
+        "gt_known_fullsup": None if best is None else float(curve[best[0]]),
+        "gt_known_oracle": float(curve[oracle]),
+        "centre_box": None if best is None else float(centre[best[1]]),
+        "centre_box_oracle": float(centre[centre_oracle]),
+        "threshold": threshold,
+        "threshold_fullsup": None if best is None else float(THRESHOLDS[best[0]]),
+        "threshold_oracle": float(THRESHOLDS[oracle]),
+        "mean_iou": float(mean_iou(split.final)),
+        "images": len(split.final),
+    }

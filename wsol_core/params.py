@@ -1,0 +1,114 @@
+"""Parameters: typed blocks of `params.yaml`, each loaded only by the stages that declare it to DVC."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from wsol_core.errors import InputError, nearest
+
+PARAMS = Path("params.yaml")
+PIPELINE = Path("dvc.yaml")
+
+
+class Block(BaseModel):
+    """A frozen block of parameters that refuses unknown keys; strings such as '1e-05' become numbers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+B = TypeVar("B", bound=Block)
+
+
+def load(model: type[B], block: str) -> B:
+    """Load one block (`"training.foreground"` reaches into nested ones) of `params.yaml` as `model`.
+
+    Raises:
+        InputError: the block or a key is missing, unknown or of the wrong type (the message names it and the nearest
+            right one), or the running DVC stage (`DVC_STAGE`) does not declare the block.
+    """
+    _refuse_undeclared(block)
+    content: Any = _read_yaml(PARAMS)
+    for key in block.split("."):
+        if not isinstance(content, dict) or key not in content:
+            raise InputError(f"{PARAMS}: no {block!r}{nearest(key, content if isinstance(content, dict) else ())}")
+        content = content[key]
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise InputError(f"{PARAMS}: {_explain(error, model, block)}") from error
+
+
+def preset() -> str:
+    """The name of the preset in use, under which results are kept: `results/PRESET`.
+
+    Raises:
+        InputError: it is missing or is not a plain name.
+    """
+    name = _top_level("preset")
+    if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*", name):
+        raise InputError(f"{PARAMS}: preset: {name!r} is not a name of letters, digits, '-', '_' and '.'")
+    return name
+
+
+def seed() -> int:
+    """The seed of every random choice.
+
+    Raises:
+        InputError: it is missing or is not a whole number from 0 up.
+    """
+    number = _top_level("seed")
+    if type(number) is not int or number < 0:
+        raise InputError(f"{PARAMS}: seed: {number!r} is not a whole number from 0 up")
+    return number
+
+
+def _top_level(key: str) -> Any:
+    _refuse_undeclared(key)
+    content = _read_yaml(PARAMS)
+    if not isinstance(content, dict) or key not in content:
+        raise InputError(f"{PARAMS}: no {key!r}{nearest(key, content if isinstance(content, dict) else ())}")
+    return content[key]
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: missing; run from the project's root") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not valid YAML ({error})") from error
+
+
+def _explain(error: ValidationError, model: type[Block], block: str) -> str:
+    errors = error.errors()
+    first = next((each for each in errors if each["type"] == "extra_forbidden"), errors[0])
+    *parents, key = [str(part) for part in first["loc"]] or [""]
+    name = ".".join([block, *parents, key]).rstrip(".")
+    if first["type"] != "extra_forbidden":
+        return f"{name}: {first['msg']} (got {first['input']!r})"
+    for parent in parents:
+        field = model.model_fields.get(parent)
+        annotation = field.annotation if field else None
+        if isinstance(annotation, type) and issubclass(annotation, Block):
+            model = annotation
+    return f"{name}: unknown key{nearest(key, model.model_fields)}"
+
+
+def _refuse_undeclared(block: str) -> None:
+    stage = os.environ.get("DVC_STAGE", "").split("@")[0].split(":")[-1]
+    if not stage or not PIPELINE.exists():
+        return
+    definition = _read_yaml(PIPELINE)["stages"].get(stage, {})
+    declared = [str(name) for name in definition.get("do", definition).get("params", [])]
+    if not any(_covers(name, block) for name in declared):
+        raise InputError(f"{PIPELINE}: stage {stage!r} reads {block!r} without declaring it under params")
+
+
+def _covers(declared: str, block: str) -> bool:
+    """Whether a declaration, in which `${item}` stands for any one key, is the block or one that holds it."""
+    pattern = "[^.]+".join(re.escape(part) for part in re.split(r"\$\{[^}]*\}", declared))
+    return re.match(rf"{pattern}(\.|$)", block) is not None

@@ -1,0 +1,107 @@
+"""The figures of the workspace, as `evaluate_localization` left them under `results/PRESET/localization`."""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from wsol_core.errors import InputError
+from wsol_core.files import atomic_path
+
+FIGURES = ("gt_known", "gt_known_fullsup", "gt_known_oracle", "centre_box", "threshold")
+HEADER = ("method", "split", "GT-known", "at best of fullsup", "at best of split", "centre box", "threshold")
+SEGMENTATION = "segmentation"
+
+Figures = dict[str, dict[str, dict[str, Any]]]
+"""Method -> split -> name -> value."""
+
+
+def read_results(preset: str, project: Path = Path()) -> Figures:
+    """The metrics files of a preset, whole, in order of the methods' names.
+
+    Raises:
+        InputError: there are none, or one is damaged.
+    """
+    folder = project / "results" / preset / "localization"
+    files = sorted(folder.glob("*.json"))
+    if not files:
+        raise InputError(f"{folder}: no results of preset {preset!r} yet; run `make repro`")
+    results = {}
+    for path in files:
+        try:
+            results[path.stem] = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"{path}: not valid JSON; run `make repro` again") from error
+    return results
+
+
+def as_json(results: Figures, sources: Sequence[str]) -> str:
+    """The five figures of every method and split, between 0 and 1, null where there is none.
+
+    `segmentation` stands for the segmentation learnt from the first of `sources`.
+    """
+    first = f"{SEGMENTATION}-{sources[0]}" if sources else ""
+    methods = results | ({SEGMENTATION: results[first]} if first in results else {})
+    figures = {
+        method: {split: {name: found.get(name) for name in FIGURES} for split, found in splits.items()}
+        for method, splits in sorted(methods.items())
+    }
+    return json.dumps({"localization": figures}, indent=2)
+
+
+def rows(results: Figures) -> Iterator[tuple[str, ...]]:
+    """The cells under `HEADER`: figures in percent, the calibrated one with its 95 % interval."""
+    for method, splits in results.items():
+        for split, found in splits.items():
+            threshold = found.get("threshold")
+            others = (_percent(found.get(name)) for name in FIGURES[1:4])
+            yield method, split, _with_interval(found), *others, "-" if threshold is None else f"{threshold:.3f}"
+
+
+def as_markdown(results: Figures) -> str:
+    """A Markdown table."""
+    rule = ("---", "---", *["---:"] * (len(HEADER) - 2))
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (HEADER, rule, *rows(results)))
+
+
+def update_readme(project: Path = Path()) -> list[str]:
+    """Rewrite the tables between `<!-- results:PRESET -->` and `<!-- /results:PRESET -->` in `README.md`.
+
+    Returns:
+        The presets whose tables the README holds.
+
+    Raises:
+        InputError: a block is opened and not closed.
+    """
+    path = project / "README.md"
+    text = path.read_text(encoding="utf-8")
+    presets = [preset for preset in re.findall(r"<!-- results:([\w.-]+) -->", text) if _has_results(project, preset)]
+    for preset in presets:
+        text = _with_table(text, preset, as_markdown(read_results(preset, project)))
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return presets
+
+
+def _with_table(text: str, preset: str, table: str) -> str:
+    opening, closing = f"<!-- results:{preset} -->\n", f"<!-- /results:{preset} -->"
+    before, _, rest = text.partition(opening)
+    _, end, after = rest.partition(closing)
+    if not end:
+        raise InputError(f"README.md: `{opening.strip()}` has no `{closing}` after it")
+    return f"{before}{opening}{table}\n{end}{after}"
+
+
+def _has_results(project: Path, preset: str) -> bool:
+    return (project / "results" / preset / "localization").is_dir()
+
+
+def _percent(figure: float | None) -> str:
+    return "-" if figure is None else f"{100 * figure:.1f}"
+
+
+def _with_interval(found: dict[str, Any]) -> str:
+    low, high = found.get("gt_known_interval") or (None, None)
+    figure = _percent(found.get("gt_known"))
+    return figure if low is None else f"{figure} ({_percent(low)} to {_percent(high)})"

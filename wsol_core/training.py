@@ -1,0 +1,257 @@
+"""The one training loop, on Lightning Fabric: any model, any loss, one process or many.
+
+A killed run continues from its last checkpoint with the same result, bit by bit, as an undisturbed one.
+"""
+
+import ctypes
+import logging
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from lightning_fabric import Fabric
+from pydantic import Field
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from wsol_core.data.loading import Batch, Geometry, TrainingSet, training_batches
+from wsol_core.files import write_csv
+from wsol_core.params import Block
+
+Precision = Literal["bf16-mixed", "32-true"]
+Loss = Callable[[nn.Module, Batch], Tensor]
+"""From the model and a batch to the mean loss of the batch's pictures."""
+
+
+class TrainingParams(Block):
+    """How a network is trained. Named rates: `backbone` for pretrained layers, `head` for new ones."""
+
+    epochs: int = Field(gt=0)
+    """passes over the training images"""
+    batch: int = Field(gt=0)
+    """pictures per step, over all processes together"""
+    backbone_rate: float = Field(ge=0)
+    """peak learning rate of the pretrained layers"""
+    head_rate: float = Field(ge=0)
+    """peak learning rate of the new layers"""
+    momentum: float = 0.9
+    """of SGD"""
+    weight_decay: float = 1e-4
+    """of all parameters"""
+    schedule: Literal["constant", "step", "cosine", "one_cycle"] = "cosine"
+    """course of the rates: constant; a tenth after every `step_epochs`; half a cosine; warm-up over 30 % and down"""
+    step_epochs: int = Field(default=10, gt=0)
+    """for the schedule `step`"""
+    gradient_clip: float = Field(default=0.0, ge=0)
+    """largest norm of the gradient; 0 for none"""
+    image_side: int = Field(default=224, gt=0)
+    """side of the square pictures that the network sees, in pixels"""
+    crop_from: int = Field(default=0, ge=0)
+    """side that pictures are squashed to before a random crop; 0 for no cropping"""
+    flip: bool = True
+    """mirror half of the pictures"""
+    precision: Precision = "bf16-mixed"
+    """bf16 autocast, or float32"""
+
+    @property
+    def inference_side(self) -> int:
+        """Side of the squashed picture at inference: the whole image at the scale that training crops come from."""
+        return self.crop_from or self.image_side
+
+    @property
+    def geometry(self) -> Geometry:
+        """How training pictures move."""
+        return Geometry(self.image_side, self.crop_from or self.image_side, self.flip)
+
+
+def rate_factor(params: TrainingParams, step: int, steps_per_epoch: int) -> float:
+    """The share in (0, 1] of the peak rates at a step, counted from 0 over the whole run."""
+    done = step / max(1, params.epochs * steps_per_epoch)
+    match params.schedule:
+        case "constant":
+            return 1.0
+        case "step":
+            return float(0.1 ** (step // steps_per_epoch // params.step_epochs))
+        case "cosine":
+            return 0.5 * (1 + math.cos(math.pi * done))
+        case "one_cycle":
+            warm = 0.3
+            position = done / warm if done < warm else 1 - (done - warm) / (1 - warm)
+            return 0.04 + 0.96 * 0.5 * (1 - math.cos(math.pi * position))
+
+
+def parameter_groups(model: nn.Module, params: TrainingParams) -> list[dict[str, Any]]:
+    """Two groups: the parameters of `model.backbone`, and the rest, each with its peak rate."""
+    named = list(model.named_parameters())
+    backbone = [p for name, p in named if name.startswith("backbone.") and p.requires_grad]
+    head = [p for name, p in named if not name.startswith("backbone.") and p.requires_grad]
+    groups = ((backbone, params.backbone_rate), (head, params.head_rate))
+    return [{"params": group, "lr": rate, "peak": rate} for group, rate in groups if group]
+
+
+def launch(precision: Precision) -> Fabric:
+    """Fabric on the best device here; under `torchrun`, one process of several (gradients are averaged)."""
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    _keep_freed_memory()
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    fabric = Fabric(
+        accelerator=os.environ.get("WSOL_DEVICE", "auto"),
+        devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
+        num_nodes=max(1, processes // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))),
+        strategy="ddp" if processes > 1 else "auto",
+        precision=precision,
+    )
+    fabric.launch()
+    return fabric
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc reuse large blocks instead of giving them back: fresh pages cost a CPU run a third of its time."""
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        trim_threshold, mmap_threshold = -1, -3
+        libc.mallopt(mmap_threshold, 1 << 30)
+        libc.mallopt(trim_threshold, 1 << 30)
+
+
+class Trainer:
+    """One run of the loop. Its state is the model, the optimizer, the position in the epoch and the loss so far.
+
+    Args:
+        fabric: from `launch`.
+        model: has the pretrained part as `backbone`.
+        loss: of a batch.
+        params: how to train.
+        seed: of the order of the images.
+        folder: where checkpoints are kept while it runs.
+    """
+
+    def __init__(
+        self, fabric: Fabric, model: nn.Module, loss: Loss, params: TrainingParams, seed: int, folder: Path
+    ) -> None:
+        model = model.to(memory_format=torch.channels_last)
+        optimizer = torch.optim.SGD(
+            parameter_groups(model, params), momentum=params.momentum, weight_decay=params.weight_decay
+        )
+        self._fabric, self._loss, self._params, self._seed = fabric, loss, params, seed
+        self._checkpoint = folder / "checkpoint.pt"
+        self._pause = 60 * float(os.environ.get("WSOL_CHECKPOINT_MINUTES", "5"))
+        self.model, self._optimizer = fabric.setup(model, optimizer)
+        self._state: dict[str, Any] = {"epoch": 0, "step": 0, "total": 0.0, "seen": 0, "history": []}
+
+    def fit(self, train: TrainingSet, held_out: TrainingSet | None) -> pd.DataFrame:
+        """Train to the end.
+
+        Args:
+            train: pictures and pseudo labels.
+            held_out: pictures whose pseudo labels take no part in training.
+
+        Returns:
+            A row per epoch: `epoch` (from 1), `train` and `held_out` (mean loss; NaN without held-out pictures).
+        """
+        self._resume()
+        steps = math.ceil(len(train) / self._params.batch)
+        progress = tqdm(
+            total=self._params.epochs * steps, initial=self._state["epoch"] * steps + self._state["step"],
+            desc="train", unit="step", disable=not self._fabric.is_global_zero,
+        )  # fmt: skip
+        for epoch in range(self._state["epoch"], self._params.epochs):
+            self._train_epoch(train, epoch, steps, progress)
+            row = {
+                "epoch": epoch + 1,
+                "train": self._mean_over_processes(),
+                "held_out": self._mean_loss(held_out),
+            }
+            history = [*self._state["history"], row]
+            self._state = {"epoch": epoch + 1, "step": 0, "total": 0.0, "seen": 0, "history": history}
+            self._save()
+        progress.close()
+        return pd.DataFrame(self._state["history"], columns=["epoch", "train", "held_out"])
+
+    def _train_epoch(self, train: TrainingSet, epoch: int, steps: int, progress: "tqdm[Any]") -> None:
+        order = np.random.default_rng([self._seed, epoch]).permutation(len(train)).tolist()
+        keys = [(epoch, position) for position in order]
+        batches = [keys[start : start + self._params.batch] for start in range(0, len(keys), self._params.batch)]
+        saved = time.monotonic()
+        self.model.train()
+        for batch, share in self._shares(train, batches[self._state["step"] :]):
+            factor = rate_factor(self._params, epoch * steps + self._state["step"], steps)
+            for group in self._optimizer.param_groups:
+                group["lr"] = group["peak"] * factor
+            loss = self._loss(self.model, batch) * share
+            self._optimizer.zero_grad(set_to_none=True)
+            self._fabric.backward(loss)
+            if self._params.gradient_clip:
+                self._fabric.clip_gradients(self.model, self._optimizer, max_norm=self._params.gradient_clip)
+            self._optimizer.step()
+            self._state["total"] += float(loss.detach()) * len(batch.images) / share
+            self._state["seen"] += len(batch.images)
+            self._state["step"] += 1
+            progress.update()
+            if time.monotonic() - saved > self._pause:
+                self._save()
+                saved = time.monotonic()
+
+    def _shares(self, pairs: TrainingSet, batches: list[list[tuple[int, int]]]) -> Iterator[tuple[Batch, float]]:
+        """This process's part of each batch, and the weight that makes averaged gradients those of the whole batch."""
+        rank, world = self._fabric.global_rank, self._fabric.world_size
+        whole = [batch for batch in batches if len(batch) >= world]
+        parts = [batch[rank::world] for batch in whole]
+        for batch, keys, part in zip(training_batches(pairs, parts), whole, parts, strict=True):
+            yield batch.to(self._fabric.device), len(part) * world / len(keys)
+
+    def _mean_over_processes(self) -> float:
+        sums = torch.tensor([self._state["total"], self._state["seen"]], dtype=torch.float64)
+        summed = self._fabric.all_reduce(sums.to(self._fabric.device), reduce_op="sum")
+        assert isinstance(summed, Tensor)
+        total, seen = summed.tolist()
+        return float(total / max(1, seen))
+
+    @torch.no_grad()
+    def _mean_loss(self, pairs: TrainingSet | None) -> float:
+        if not pairs:
+            return math.nan
+        self.model.eval()
+        keys = [(-1, position) for position in range(len(pairs))]
+        batches = [keys[start : start + self._params.batch] for start in range(0, len(keys), self._params.batch)]
+        losses = [
+            float(self._loss(self.model, batch.to(self._fabric.device))) * len(batch.images)
+            for batch in training_batches(pairs, batches)
+        ]
+        return sum(losses) / len(pairs)
+
+    def _save(self) -> None:
+        if self._fabric.is_global_zero:
+            temporary = self._checkpoint.with_suffix(".tmp")
+            content = {
+                "model": self.model.state_dict(),
+                "optimizer": self._optimizer.state_dict(),
+                "random": torch.get_rng_state(),
+                "state": self._state,
+            }
+            torch.save(content, temporary)
+            os.replace(temporary, self._checkpoint)
+        self._fabric.barrier()
+
+    def _resume(self) -> None:
+        content = None
+        with suppress(FileNotFoundError):
+            content = torch.load(self._checkpoint, map_location=self._fabric.device, weights_only=True)
+        if content is not None:
+            self.model.load_state_dict(content["model"])
+            self._optimizer.load_state_dict(content["optimizer"])
+            torch.set_rng_state(content["random"].cpu())
+            self._state = content["state"]
+
+
+def write_loss_curve(path: Path, history: pd.DataFrame) -> None:
+    """Write the loss per epoch as a DVC plot: columns `epoch, train, held_out`, six digits."""
+    write_csv(path, history.round(6))
