@@ -65,7 +65,9 @@ def test_find_prefers_the_label_and_falls_back_to_the_class_agnostic_map(tmp_pat
     with create(tmp_path / "x.h5", Kind.SCORE, 1, 1) as writer:
         writer.append(["a", "a", "b"], [CLASS_AGNOSTIC, 4, 7], maps)
     with MapStore(tmp_path / "x.h5") as store:
-        assert [float(store.find(*key)[0, 0]) for key in [("a", 4), ("a", 5), ("a",), ("b", 7)]] == [0.5, 0, 0, 1]  # type: ignore[index]
+        keys = [("a", 4), ("a", 5), ("a", CLASS_AGNOSTIC), ("b", 7)]
+        found = [store.find(image, label) for image, label in keys]
+        assert [each.tolist() for each in found if each is not None] == [[[0.5]], [[0]], [[0]], [[1]]]
         assert store.find("b") is None
         assert store.find("c") is None
 
@@ -158,7 +160,7 @@ from wsol_core.maps import Kind, create
 
 def main():
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, LIMIT))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (BYTES, BYTES))
     maps = np.random.default_rng(0).random((200, 28, 28), dtype=np.float32)
     with create(Path("x.h5"), Kind.SCORE, 28, 28) as writer:
         for batch in range(ROWS):
@@ -170,7 +172,7 @@ run_stage(main)
 
 @pytest.mark.parametrize(("limit", "rows"), [(500, 1), (5000, 1), (400_000, 10)])
 def test_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, limit: int, rows: int) -> None:
-    code = FULL_DISK.replace("LIMIT", str(limit)).replace("ROWS", str(rows))
+    code = FULL_DISK.replace("BYTES", str(limit)).replace("ROWS", str(rows))
     root = Path(__file__).parents[1]
     done = subprocess.run(
         [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(root)!r})\n{code}"],

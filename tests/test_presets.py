@@ -1,3 +1,4 @@
+import subprocess
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -63,10 +64,16 @@ def diff(old: str, new: str) -> tuple[set[str], set[str]]:
 
 def test_values_change_and_everything_else_stays() -> None:
     patch = {"foreground": {"epochs": 2, "layers": ["c"], "loss": {"weight": 2}}, "report": {"images": 1}}
-    assert diff(PARAMS, apply_preset(PARAMS, patch)) == (
-        {"  epochs: 10  # passes", "    - a", "    - b  # deep", "  loss: {kind: bce, weight: 1}", "  images: 3", "  layers:"},
-        {"  epochs: 2  # passes", "  layers: [c]  # deep", "  loss: {kind: bce, weight: 2}", "  images: 1"},
-    )  # fmt: skip
+    gone = [
+        "  epochs: 10  # passes",
+        "  layers:",
+        "    - a",
+        "    - b  # deep",
+        "  loss: {kind: bce, weight: 1}",
+        "  images: 3",
+    ]
+    come = ["  epochs: 2  # passes", "  layers: [c]  # deep", "  loss: {kind: bce, weight: 2}", "  images: 1"]
+    assert diff(PARAMS, apply_preset(PARAMS, patch)) == (set(gone), set(come))
 
 
 def test_deleted_key_takes_its_own_comments_along_and_a_new_one_stands_beside_its_siblings() -> None:
@@ -222,7 +229,14 @@ def test_root_of_a_set_inside_the_project_is_refused(project: Path, preset: str,
 
 
 def test_demo_is_what_params_yaml_was_committed_as() -> None:
-    assert (ROOT / "params.yaml").read_text(encoding="utf-8") == preset_text("demo", ROOT)
+    """Git's index is asked: what a user makes of the working file is no fault."""
+    shown = [
+        subprocess.run(["git", "show", f":{name}"], cwd=ROOT, capture_output=True, check=False).stdout
+        for name in ("params.yaml", "presets/demo.yaml")
+    ]
+    if not shown[0]:
+        pytest.skip("not a Git checkout with params.yaml")
+    assert shown[0] == shown[1]
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "presets").glob("*.yaml")))

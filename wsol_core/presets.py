@@ -92,8 +92,10 @@ def preset_text(name: str, project: Path = Path()) -> str:
     if name == DEMO:
         return demo
     try:
-        patch = yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8"))
-        return apply_preset(demo, {**(patch or {}), "preset": name})
+        patch = yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8")) or {}
+        if not isinstance(patch, dict):
+            raise InputError("not a part of the parameters, `key: value` by line")
+        return apply_preset(demo, patch | {"preset": name})
     except (InputError, yaml.YAMLError) as error:
         raise InputError(f"{folder / name}.yaml: {error}") from error
 

@@ -36,4 +36,5 @@ def scratch_folder(stage: str, params: Mapping[str, Block], inputs: Sequence[Pat
 def _loaded_code() -> list[Path]:
     files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
     paths = (Path(file).resolve() for file in files if file)
-    return sorted(p for p in paths if p.is_relative_to(PROJECT) and ".venv" not in p.relative_to(PROJECT).parts)
+    own = {path for path in paths if path.is_relative_to(PROJECT) and path.is_file()}
+    return sorted(path for path in own if path.relative_to(PROJECT).parts[0] != ".venv")

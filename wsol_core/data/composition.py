@@ -33,7 +33,7 @@ def read_cutout(path: Path) -> Array:
     Raises:
         InputError: the file is missing, is not an image or has no alpha.
     """
-    content = _read(path, cv2.IMREAD_UNCHANGED, 4)[..., [2, 1, 0, 3]]
+    content = np.array(_read(path, cv2.IMREAD_UNCHANGED, 4)[..., [2, 1, 0, 3]])
     content[..., :3] *= content[..., 3:]
     return content
 
@@ -42,7 +42,7 @@ def _read(path: Path, mode: int, channels: int) -> Array:
     content = cv2.imread(str(path), mode)
     if content is None or content.ndim != 3 or content.shape[2] != channels:
         raise InputError(f"{path}: missing, or not an image of {channels} channels; check out data/demo again")
-    return np.asarray(content, dtype=np.float32) / 255
+    return np.asarray(content, dtype=np.float32) / np.float32(255)
 
 
 def crop(rng: np.random.Generator, picture: Array, width: int, height: int, zoom: tuple[float, float]) -> Array:
@@ -59,8 +59,8 @@ def crop(rng: np.random.Generator, picture: Array, width: int, height: int, zoom
 
 
 def _resize(picture: Array, width: int, height: int) -> Array:
-    smaller = width < picture.shape[1]
-    return np.clip(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC), 0, 1)
+    mode = cv2.INTER_AREA if width < picture.shape[1] else cv2.INTER_CUBIC
+    return np.asarray(np.clip(cv2.resize(picture, (width, height), interpolation=mode), 0, 1), dtype=np.float32)
 
 
 def extent(cutout: Array, angle: float) -> Array:
@@ -68,7 +68,7 @@ def extent(cutout: Array, angle: float) -> Array:
     outline = cv2.convexHull(np.argwhere(cutout[..., 3] > SOLID)[:, ::-1].astype(np.int32))[:, 0].astype(np.float32)
     cos, sin = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
     turned = outline @ np.array([[cos, -sin], [sin, cos]], dtype=np.float32)
-    return np.ptp(turned, axis=0) + np.float32(1)
+    return np.asarray(np.ptp(turned, axis=0) + 1, dtype=np.float32)
 
 
 def turn(cutout: Array, angle: float, scale: float) -> Array:
@@ -136,4 +136,4 @@ def finish(rng: np.random.Generator, picture: Array) -> npt.NDArray[np.uint8]:
     exposed = picture * rng.uniform(0.85, 1.1)
     sharp = cv2.GaussianBlur(exposed, (0, 0), rng.uniform(0.3, 0.8))
     noise = rng.standard_normal(picture.shape, dtype=np.float32) * rng.uniform(0.004, 0.02)
-    return np.clip((sharp + noise) * 255, 0, 255).round().astype(np.uint8)
+    return np.asarray(np.clip((sharp + noise) * 255, 0, 255).round(), dtype=np.uint8)

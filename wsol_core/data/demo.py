@@ -108,7 +108,8 @@ def _annotations(scene: Scene) -> list[dict[str, Any]]:
 
 
 def _coco(records: list[dict[str, Any]], params: SetParams) -> dict[str, Any]:
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for number, record in enumerate(records, 1):
         images.append({**record, "id": number})
         for entry in images[-1].pop("annotations"):

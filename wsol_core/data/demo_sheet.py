@@ -13,7 +13,15 @@ from wsol_core.files import atomic_path
 
 Picture = npt.NDArray[np.uint8]
 
-COLOURS = ((255, 90, 60), (60, 200, 90), (70, 140, 255), (250, 210, 50), (230, 90, 230), (70, 220, 220), (255, 160, 200))
+COLOURS = (
+    (255, 90, 60),
+    (60, 200, 90),
+    (70, 140, 255),
+    (250, 210, 50),
+    (230, 90, 230),
+    (70, 220, 220),
+    (255, 160, 200),
+)
 
 
 def draw_sheet(rendered: Path, split: str, columns: int, skip: int, height: int) -> Picture:

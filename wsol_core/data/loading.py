@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, overload
+from typing import Any, NoReturn, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -183,13 +183,16 @@ class TrainingSet(Dataset[tuple[Tensor, Tensor]]):
 
 def image_batches(images: SquashedImages, positions: Sequence[int], batch: int) -> Iterator[Tensor]:
     """Batches `(B, 3, H, W)` uint8, channels-last, in the order of `positions`."""
-    loader = DataLoader(images, batch, sampler=list(positions), num_workers=loader_workers(), prefetch_factor=4)
-    for pictures in loader:
+    for pictures in _loader(images, batch_size=batch, sampler=list(positions)):
         yield pictures.contiguous(memory_format=torch.channels_last)
 
 
 def training_batches(pairs: TrainingSet, batches: list[list[tuple[int, int]]]) -> Iterator[Batch]:
     """One `Batch` for each list of keys, in order."""
-    loader = DataLoader(pairs, batch_sampler=batches, num_workers=loader_workers(), prefetch_factor=4)
-    for pictures, targets in loader:
+    for pictures, targets in _loader(pairs, batch_sampler=batches):
         yield Batch(pictures, targets)
+
+
+def _loader(items: Dataset[Any], **order: Any) -> "DataLoader[Any]":
+    """A loader that leaves torch's random state alone, so that a resumed epoch goes on like an undisturbed one."""
+    return DataLoader(items, num_workers=loader_workers(), prefetch_factor=4, generator=torch.Generator(), **order)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from wsol_core.data import composition
 from wsol_core.data.composition import Array, Mask
@@ -43,6 +43,13 @@ class SetParams(Block):
     """Fewest and most objects in an image."""
     extent: tuple[float, float]
     """Smallest and largest object: its longer side as a share of the image's."""
+
+    @field_validator("objects", "extent")
+    @classmethod
+    def _is_range(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < value[0] <= value[1]:
+            raise ValueError("needs 0 < fewest (smallest) <= most (largest)")
+        return value
 
     def count(self, split: str) -> int:
         """Number of images of one split."""
@@ -139,7 +146,7 @@ class _Canvas:
         self.picture = composition.paste(rng, self.picture, composition.spread(lit, x, y, width, height))
 
     def add_object(self, rng: np.random.Generator, layer: Array, label: int, visible: float) -> bool:
-        """Paste a cut-out anywhere, hanging over the frame by up to 8 % of itself; False if too much would be hidden."""
+        """Paste a cut-out anywhere, hanging over the frame by up to 8 % of itself; False if it hides too much."""
         (height, width), (h, w) = self.owner.shape, layer.shape[:2]
         x, y = round(rng.uniform(-0.08 * w, width - 0.92 * w)), round(rng.uniform(-0.08 * h, height - 0.92 * h))
         frame = composition.spread(layer, x, y, width, height)
@@ -179,7 +186,9 @@ def compose(rng: np.random.Generator, assets: Assets, params: SetParams, demo: D
     wanted = 0 if first is None else int(rng.integers(params.objects[0], params.objects[1] + 1))
     for label in [first, *rng.integers(len(params.classes), size=wanted)][:wanted]:
         any(
-            canvas.add_object(rng, _draw_layer(rng, assets, params, int(label), width, height), int(label), demo.visible)
+            canvas.add_object(
+                rng, _draw_layer(rng, assets, params, int(label), width, height), int(label), demo.visible
+            )
             for _ in range(ATTEMPTS)
         )
     masks = canvas.owner == np.arange(1, len(canvas.areas) + 1, dtype=np.uint8)[:, None, None]

@@ -1,0 +1,163 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from wsol_core.cli import app
+from wsol_core.results import update_readme
+
+PARAMS = """\
+preset: demo
+seed: 0
+data: {localization: {name: demo, source: data/rendered/localization}}
+segmentation: {sources: [cam, foreground]}
+"""
+FOUND = {
+    "gt_known": 0.9126, "gt_known_interval": [0.88, 0.935], "gt_known_fullsup": 0.92, "gt_known_oracle": 0.93,
+    "centre_box": 0.5, "threshold": 0.35, "mean_iou": 0.8,
+}  # fmt: skip
+FIVE = {name: FOUND[name] for name in ("gt_known", "gt_known_fullsup", "gt_known_oracle", "centre_box", "threshold")}
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_STAGE", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("COLUMNS", "200")
+    (tmp_path / "presets").mkdir()
+    for name in ("params.yaml", "presets/demo.yaml"):
+        Path(name).write_text(PARAMS)
+    Path("presets/tiny.yaml").write_text("seed: 5\n")
+    save("demo", "ddt", {"test": FOUND, "train-fullsup": {"gt_known": 0.25}})
+    save("demo", "segmentation-cam", {"test": FOUND | {"gt_known": 1.0}})
+    save("demo", "segmentation-foreground", {"test": FOUND})
+    return tmp_path
+
+
+def save(preset: str, method: str, figures: object) -> None:
+    path = Path("results", preset, "localization", f"{method}.json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(figures))
+
+
+def run(*words: str) -> str:
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.stderr
+    return done.stdout
+
+
+def error(*words: str) -> str:
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 1
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    return done.stderr
+
+
+def test_json_holds_five_figures_and_the_plain_segmentation() -> None:
+    first = {"test": FIVE | {"gt_known": 1.0}}
+    assert json.loads(run("results", "--json")) == {
+        "localization": {
+            "ddt": {"test": FIVE, "train-fullsup": dict.fromkeys(FIVE) | {"gt_known": 0.25}},
+            "segmentation": first,
+            "segmentation-cam": first,
+            "segmentation-foreground": {"test": FIVE},
+        }
+    }
+
+
+@pytest.mark.parametrize("sources", ["", "segmentation: {sources: []}", "segmentation: {sources: [fam]}"])
+def test_json_has_no_plain_segmentation_where_the_first_source_has_none(sources: str) -> None:
+    Path("params.yaml").write_text(f"preset: demo\n{sources}\n")
+    assert "segmentation" not in json.loads(run("results", "--json"))["localization"]
+
+
+def test_tables_are_in_percent_with_the_interval() -> None:
+    lines = run("results", "--markdown").splitlines()
+    assert lines[0].startswith("| method | split | GT-known |")
+    assert lines[2] == "| ddt | test | 91.3 (88.0 to 93.5) | 92.0 | 93.0 | 50.0 | 0.350 |"
+    assert lines[3] == "| ddt | train-fullsup | 25.0 | - | - | - | - |"
+    assert len(lines) == 6
+    table = run("results")
+    assert "demo" in table
+    assert "91.3 (88.0 to 93.5)" in table
+
+
+def test_results_are_those_of_the_preset_in_use() -> None:
+    run("use", "tiny")
+    assert "no results of preset 'tiny' yet" in error("results")
+    save("tiny", "ddt", {"test": {"gt_known": 0.1}})
+    assert list(json.loads(run("results", "--json"))["localization"]) == ["ddt"]
+
+
+def test_damaged_metrics_are_named() -> None:
+    Path("results/demo/localization/ddt.json").write_text("{")
+    assert "ddt.json: not valid JSON" in error("results")
+
+
+@pytest.mark.parametrize("text", ["", "a: [", "preset: ../x"])
+def test_bad_parameters_are_one_line(text: str) -> None:
+    Path("params.yaml").write_text(text)
+    assert "params.yaml" in error("results")
+
+
+def test_readme_blocks_of_presets_with_results_are_rewritten() -> None:
+    save("tiny", "ddt", {"test": {"gt_known": 0.1}})
+    block = "# A\n<!-- results:{0} -->\nold {0}\n<!-- /results:{0} -->\nkept\n"
+    Path("README.md").write_text("".join(block.format(name) for name in ("demo", "cub", "tiny")))
+    assert "demo, tiny" in run("results", "--readme")
+    text = Path("README.md").read_text()
+    assert "| ddt | test | 91.3 (88.0 to 93.5) |" in text
+    assert "| ddt | test | 10.0 |" in text
+    assert [line for line in text.splitlines() if line.startswith("old")] == ["old cub"]
+    assert text.count("kept") == 3
+    update_readme()
+    assert Path("README.md").read_text() == text
+
+
+def test_readme_block_must_be_closed() -> None:
+    text = "<!-- results:demo -->\nold\n<!-- /results:tiny -->\n"
+    Path("README.md").write_text(text)
+    assert "has no `<!-- /results:demo -->` after it" in error("results", "--readme")
+    assert Path("README.md").read_text() == text
+
+
+def test_readme_is_missing() -> None:
+    assert "README.md" in error("results", "--readme")
+
+
+def test_use_tells_what_is_dropped_and_goes_back() -> None:
+    Path("params.yaml").write_text(PARAMS.replace("seed: 0", "seed: 9"))
+    done = CliRunner().invoke(app, ["use", "tiny"])
+    assert done.stderr == "dropped seed: 9 (preset: 0)\n"
+    assert "seed: 5" in Path("params.yaml").read_text()
+    run("use", "demo")
+    assert Path("params.yaml").read_text() == PARAMS
+
+
+def test_use_of_an_unknown_preset_or_a_root_for_nothing_is_one_line(project: Path) -> None:
+    assert "did you mean 'tiny'" in error("use", "tinny")
+    assert "leave out --root" in error("use", "tiny", "--root", str(project))
+
+
+def test_root_is_remembered_for_the_named_set(project: Path) -> None:
+    sets = "data: {localization: {name: photos, source: data/localization/files.parquet}}\n"
+    Path("presets/folder.yaml").write_text(sets)
+    assert "--root PATH" in error("use", "folder")
+    assert "not a folder" in error("use", "folder", "--root", str(project / "nowhere"))
+    assert Path("params.yaml").read_text() == PARAMS
+    run("use", "folder", "--set", "localization", "--root", str(project))
+    assert "preset: folder" in Path("params.yaml").read_text()
+    assert "photos" in Path("config/wsol/roots.yaml").read_text()
+
+
+def test_start_up_imports_nothing_heavy() -> None:
+    heavy = ("torch", "numpy", "pandas", "h5py", "cv2", "dvc", "pydantic")
+    code = f"import sys, wsol_core.cli; print([name for name in {heavy} if name in sys.modules])"
+    root = Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
