@@ -1,16 +1,25 @@
-"""Stage `render_demo`: compose the demo's photographs from the committed cut-outs and landscapes."""
+"""Committed cut-outs and landscapes -> the demo's photographs. Usage: render_demo SET."""
 
 from pathlib import Path
 
-from wsol_core.data.demo import render_demo
+from wsol_core.data.demo import SETS, render_background, render_set
 from wsol_core.data.scenes import DemoParams
-from wsol_core.errors import run_stage
+from wsol_core.errors import InputError, run_stage
 from wsol_core.params import load
 
+ASSETS = Path("data/demo")
 
-def main() -> None:
-    """Render `data/demo` into `data/rendered`."""
-    render_demo(Path("data/demo"), load(DemoParams, "demo"), Path("data/rendered"))
+
+def main(set_name: str) -> None:
+    """Render `localization`, `detection` or `background` into `data/rendered/SET`."""
+    params = load(DemoParams, "demo")
+    output = Path("data/rendered") / set_name
+    if set_name not in SETS:
+        raise InputError(f"no demo set {set_name!r}; there are {', '.join(SETS)}")
+    if set_name == "background":
+        render_background(ASSETS, params, output)
+    else:
+        render_set(set_name, ASSETS, params, output)
 
 
 if __name__ == "__main__":

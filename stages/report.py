@@ -1,4 +1,4 @@
-"""Contact sheets of every step and of each method's best and worst cases: `python -m stages.report`."""
+"""Contact sheets of every step and of each method's best and worst cases: `python -m stages.report SET`."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -10,56 +10,79 @@ from wsol_core.errors import run_stage
 from wsol_core.files import atomic_path, read_table
 from wsol_core.maps import MapStore
 from wsol_core.pictures import BLUE, RED, Picture, write_jpeg
-from wsol_core.report import Draw, Report, ReportParams, draw_boxes, draw_image, draw_result, draw_store
+from wsol_core.report import (
+    Draw,
+    ObjectnessParams,
+    Report,
+    ReportParams,
+    draw_boxes,
+    draw_image,
+    draw_result,
+    draw_store,
+)
 
-LOCALIZATION = Path("data/localization")
-DETECTION = Path("data/detection")
+LOCALIZATION = "localization"
 SEGMENTATION = "segmentation-"
 
 
-def main() -> None:
-    """Write the JPEGs of `results/PRESET/pictures`."""
-    block, seed = params.load(ReportParams, "report"), params.seed()
-    with atomic_path(Path("results") / params.preset() / "pictures") as folder, ExitStack() as stores:
+def main(data_set: str) -> None:
+    """Write the JPEGs of `results/PRESET/pictures/SET`."""
+    block, methods, scored = params.load(ReportParams, "report"), params.methods(), _scored_by(data_set)
+    data, pictures = Path("data") / data_set, Path("results") / params.preset() / "pictures" / data_set
+    report = Report(read_index(data / "index.parquet"), block, params.seed())
+    with atomic_path(pictures) as folder, ExitStack() as stores:
         folder.mkdir()
-        for name, picture in (*_localization(block, seed, stores), *_detection(block, seed, stores)):
+        sheets = _localization(report, data, methods, stores) if data_set == LOCALIZATION else iter(())
+        for name, picture in (*sheets, *_objectness(report, data, scored, stores)):
             write_jpeg(folder / f"{name}.jpg", picture)
 
 
-def _localization(block: ReportParams, seed: int, stores: ExitStack) -> Iterator[tuple[str, Picture]]:
-    report = Report(read_index(LOCALIZATION / "index.parquet"), block, seed)
-    annotations = read_annotations(LOCALIZATION / "annotations.parquet")
-    maps = {name: _open(LOCALIZATION / "maps" / f"{name}.h5", stores) for name in block.methods}
-    columns: dict[str, Draw] = {"image": draw_image}
-    columns["pseudo box"] = draw_boxes(read_table(LOCALIZATION / "pseudo_boxes.parquet")[0], BLUE)
-    for name, draw in maps.items():
-        if name == "foreground":
-            columns["pseudo mask"] = _open(LOCALIZATION / "pseudo_masks.h5", stores)
-        if name.startswith(SEGMENTATION):
-            source = name.removeprefix(SEGMENTATION)
-            columns[f"labels from {source}"] = _open(LOCALIZATION / "labels" / f"{source}.h5", stores)
-        columns[name] = draw
-    boxes = {name: read_table(LOCALIZATION / "boxes" / f"{name}.parquet")[0] for name in block.methods}
-    for name in block.methods[-1:]:
+def _scored_by(data_set: str) -> tuple[str, ...]:
+    block = params.load(ObjectnessParams, "objectness")
+    return block.methods if data_set in block.sets else ()
+
+
+def _localization(
+    report: Report, data: Path, methods: tuple[str, ...], stores: ExitStack
+) -> Iterator[tuple[str, Picture]]:
+    annotations = read_annotations(data / "annotations.parquet")
+    maps = {name: _open(data / "maps" / f"{name}.h5", stores) for name in methods}
+    boxes = {name: read_table(data / "boxes" / f"{name}.parquet")[0] for name in methods}
+    columns = _columns(data, maps, stores)
+    for name in methods[-1:]:
         columns["box (red), truth (green)"] = draw_result(boxes[name], annotations)
     for split in (TRAIN_WEAKSUP, TEST):
         picture = report.steps(report.choose(split), columns)
         if picture is not None:
             yield f"steps-{split}", picture
     for name, draw in maps.items():
-        draws = (draw, draw_result(boxes[name], annotations))
-        cases = report.cases(boxes[name], annotations, TEST, draws)
+        cases = report.cases(boxes[name], annotations, TEST, (draw, draw_result(boxes[name], annotations)))
         yield from zip((f"{name}-best", f"{name}-worst"), cases, strict=False)
 
 
-def _detection(block: ReportParams, seed: int, stores: ExitStack) -> Iterator[tuple[str, Picture]]:
-    for name in block.objectness:
-        report = Report(read_index(DETECTION / "index.parquet"), block, seed)
-        proposals, _ = read_table(DETECTION / "objectness" / f"{name}.parquet")
+def _columns(data: Path, maps: dict[str, Draw], stores: ExitStack) -> dict[str, Draw]:
+    """A column per step; the pseudo mask and the labels stand before the maps of the model trained on them."""
+    columns: dict[str, Draw] = {"image": draw_image}
+    columns["pseudo box"] = draw_boxes(read_table(data / "pseudo_boxes.parquet")[0], BLUE)
+    for name, draw in maps.items():
+        if name == "foreground":
+            columns["pseudo mask"] = _open(data / "pseudo_masks.h5", stores)
+        if name.startswith(SEGMENTATION):
+            source = name.removeprefix(SEGMENTATION)
+            columns[f"labels from {source}"] = _open(data / "labels" / f"{source}.h5", stores)
+        columns[name] = draw
+    return columns
+
+
+def _objectness(
+    report: Report, data: Path, methods: tuple[str, ...], stores: ExitStack
+) -> Iterator[tuple[str, Picture]]:
+    for name in methods:
+        proposals, _ = read_table(data / "objectness" / f"{name}.parquet")
         columns = {
             "image": draw_image,
-            name: _open(DETECTION / "maps" / f"{name}.h5", stores),
-            "top proposals": draw_boxes(proposals, RED, block.proposals),
+            name: _open(data / "maps" / f"{name}.h5", stores),
+            "top proposals": draw_boxes(proposals, RED, report.params.proposals),
         }
         picture = report.steps(report.choose(TEST), columns)
         if picture is not None:

@@ -15,7 +15,7 @@ from wsol_core.data.index import SPLITS, ImageIndex
 
 @pytest.fixture
 def small_index(tmp_path: Path) -> ImageIndex:
-    """24 images of 2 classes, 16 train-weaksup, 4 train-fullsup, 4 test: a bright square on noise, in `tmp_path/images`."""
+    """24 images of 2 classes (16 train-weaksup, 4 train-fullsup, 4 test): a bright square on noise."""
     folder = tmp_path / "images"
     folder.mkdir()
     generator = np.random.default_rng(0)

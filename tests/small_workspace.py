@@ -1,9 +1,12 @@
 """A workspace of a few made-up images with boxes, soft maps of these boxes, and everything that report reads."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from wsol_core.boxes import BOX_COLUMNS
@@ -16,8 +19,9 @@ preset: small
 seed: 0
 localize: {resolution: 64}
 calibrate: {step: 0.05, images: 100, constants: {fixed: 0.35}}
-report:
-  {methods: [ddt, foreground, segmentation-foreground], objectness: [foreground], images: 3, proposals: 4, side: 64}
+methods: [ddt, foreground, segmentation-foreground]
+objectness: {sets: [detection], methods: [foreground]}
+report: {images: 3, proposals: 4, side: 64}
 """
 
 COUNT = 24
@@ -45,10 +49,14 @@ def make_boxes(index: ImageIndex) -> pd.DataFrame:
     high = sizes * rng.uniform(0.6, 0.9, sizes.shape)
     boxes = pd.DataFrame(np.hstack([low, high]).astype(np.float32), columns=list(BOX_COLUMNS))
     boxes.insert(0, "image_id", index.table["image_id"])
-    return boxes.assign(label=np.int32([labels[0] for labels in index.table["labels"]]), score=np.float32(1))
+    return boxes.assign(label=np.array([labels[0] for labels in index.table["labels"]], np.int32), score=np.float32(1))
 
 
-def make_map(box: np.ndarray, width: int, height: int, level: float) -> np.ndarray:
+def rows_of(table: pd.DataFrame) -> Iterator[Any]:
+    yield from table.itertuples()
+
+
+def make_map(box: npt.NDArray[np.float32], width: int, height: int, level: float) -> npt.NDArray[np.float32]:
     """A map that is right at thresholds about `level`: a tent whose height at the box's sides is `level`."""
     x, y = (np.arange(SIDE) + 0.5) / SIDE * width, (np.arange(SIDE) + 0.5) / SIDE * height
     x0, y0, x1, y1 = box
@@ -59,7 +67,7 @@ def make_map(box: np.ndarray, width: int, height: int, level: float) -> np.ndarr
 
 def write_maps(path: Path, index: ImageIndex, boxes: pd.DataFrame, level: float, kind: Kind = Kind.SCORE) -> None:
     with create(path, kind, SIDE, SIDE) as writer:
-        for row, box in zip(index.table.itertuples(), boxes[list(BOX_COLUMNS)].to_numpy(), strict=True):
+        for row, box in zip(rows_of(index.table), boxes[list(BOX_COLUMNS)].to_numpy(), strict=True):
             score_map = make_map(box, row.width, row.height, level)
             if kind is not Kind.SCORE:
                 between = 255 if kind is Kind.TRISTATE else 0
@@ -69,10 +77,10 @@ def write_maps(path: Path, index: ImageIndex, boxes: pd.DataFrame, level: float,
 
 def write_images(folder: Path, index: ImageIndex) -> None:
     rng = np.random.default_rng(1)
-    for row in index.table.itertuples():
+    for row in rows_of(index.table):
         path = folder / index.source / row.path
         path.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(path), rng.integers(0, 255, (row.height, row.width, 3), np.uint8))
+        cv2.imwrite(str(path), rng.integers(0, 255, (row.height, row.width, 3), dtype=np.uint8))
 
 
 def build(folder: Path, annotated: bool = True) -> None:

@@ -13,7 +13,14 @@ from wsol_core.data.index import TRAIN_WEAKSUP, ImageIndex
 from wsol_core.data.loading import SquashedImages
 from wsol_core.errors import InputError
 from wsol_core.methods.ddt import (
-    Colocalizer, Component, DDTParams, Moments, indicator_scores, orient, pseudo_box, regroup,
+    Colocalizer,
+    Component,
+    DDTParams,
+    Moments,
+    indicator_scores,
+    orient,
+    pseudo_box,
+    regroup,
 )  # fmt: skip
 from wsol_core.training import launch
 

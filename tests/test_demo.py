@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from wsol_core.boxes import from_xywh, iou
 from wsol_core.data import composition
-from wsol_core.data.demo import encode_rle, render_demo, tight_box
+from wsol_core.data.demo import encode_rle, render_background, render_set, tight_box
 from wsol_core.data.index import SPLITS
 from wsol_core.data.scenes import ENLARGEMENT, DemoParams, SetParams, compose, read_assets, scale_for
 from wsol_core.errors import InputError
@@ -31,12 +31,18 @@ DEMO = DemoParams(
 )
 
 
+def render_all(demo: DemoParams, output: Path) -> None:
+    for name in ("localization", "detection"):
+        render_set(name, ASSETS, demo, output / name)
+    render_background(ASSETS, demo, output / "background")
+
+
 @pytest.fixture(scope="module")
 def rendered(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WSOL_WORKERS", "1")
-        render_demo(ASSETS, DEMO, folder)
+        render_all(DEMO, folder)
     return folder
 
 
@@ -86,14 +92,14 @@ def test_every_split_serves_the_demo(split, side):
 
 def test_same_bytes_for_any_number_of_workers(rendered, tmp_path, monkeypatch):
     monkeypatch.setenv("WSOL_WORKERS", "2")
-    render_demo(ASSETS, DEMO, tmp_path)
+    render_all(DEMO, tmp_path)
     assert digests(tmp_path) == digests(rendered)
 
 
 def test_a_longer_split_begins_with_the_shorter_one(rendered, tmp_path, monkeypatch):
     monkeypatch.setenv("WSOL_WORKERS", "1")
     longer = DEMO.model_copy(update={"localization": LOCALIZATION.model_copy(update={"test": 4}), "backgrounds": 0})
-    render_demo(ASSETS, longer, tmp_path)
+    render_all(longer, tmp_path)
     before, after = digests(rendered), digests(tmp_path)
     images = [name for name in before if name.startswith("localization/images")]
     assert [before[name] for name in images] == [after[name] for name in images]

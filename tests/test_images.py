@@ -2,6 +2,7 @@ import hashlib
 import io
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,15 +16,15 @@ GRADIENT = np.stack(np.meshgrid(np.arange(0, 240, 40), np.arange(0, 250, 50)), a
 COLOURS = np.concatenate([GRADIENT, np.full((5, 6, 1), 77, np.uint8)], axis=2)
 
 
-def save(path: Path, image: Image.Image, **options: object) -> Path:
+def save(path: Path, image: Image.Image, **options: Any) -> Path:
     image.save(path, **options)
     return path
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.tif", "a.ppm", "a.webp", "misnamed.jpg"])
 def test_lossless_formats_keep_every_pixel(tmp_path: Path, name: str) -> None:
-    options = {"a.webp": {"lossless": True}, "misnamed.jpg": {"format": "PNG"}}.get(name, {})
-    path = save(tmp_path / name, Image.fromarray(COLOURS), **options)
+    special: dict[str, dict[str, Any]] = {"a.webp": {"lossless": True}, "misnamed.jpg": {"format": "PNG"}}
+    path = save(tmp_path / name, Image.fromarray(COLOURS), **special.get(name, {}))
     np.testing.assert_array_equal(decode(path), COLOURS)
     assert decode(path).flags.writeable
 
@@ -62,6 +63,7 @@ def test_rotated_jpeg_is_squashed_upright(tmp_path: Path) -> None:
     assert small[16:].max() < 15
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 def test_damaged_exif_is_ignored(tmp_path: Path) -> None:
     path = save(tmp_path / "a.png", Image.fromarray(COLOURS), exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
     np.testing.assert_array_equal(decode(path), COLOURS)

@@ -66,7 +66,7 @@ def test_checkpoint_comes_back_with_its_parameters(tmp_path: Path) -> None:
     assert path.read_bytes() == first
 
 
-def test_checkpoint_of_another_shape_is_one_line(tmp_path: Path) -> None:
+def test_checkpoint_of_another_shape_is_one_line() -> None:
     model = nn.Linear(2, 3)
     with pytest.raises(InputError, match=r"'weight' is \(3, 4\), the network needs \(3, 2\)"):
         restore(model, nn.Linear(4, 3).state_dict(), Path("x.safetensors"))
@@ -103,9 +103,10 @@ def test_scratch_is_kept_on_failure_found_again_and_deleted_on_success(
     monkeypatch.setenv("WSOL_SCRATCH", str(tmp_path / "scratch"))
     source = tmp_path / "input"
     source.write_text("one")
-    with pytest.raises(RuntimeError), scratch_folder("s", {"r": Rate(value=1)}, [source]) as folder:
-        (folder / "part").write_text("half")
-        raise RuntimeError
+    stopped = scratch_folder("s", {"r": Rate(value=1)}, [source])
+    (stopped.__enter__() / "part").write_text("half")
+    with pytest.raises(RuntimeError, match="stopped"):
+        stopped.gen.throw(RuntimeError("stopped"))  # type: ignore[attr-defined]
     with scratch_folder("s", {"r": Rate(value=2)}, [source]) as other:
         assert not list(other.iterdir())
     source.write_text("two")

@@ -1,7 +1,10 @@
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 
-from wsol_core.boxes import iou
+from wsol_core.boxes import Boxes, iou
 from wsol_core.metrics.localization import (
     CENTRE_SIDES,
     THRESHOLDS,
@@ -20,12 +23,16 @@ from wsol_core.metrics.localization import (
 )
 
 
-def random_boxes(rng, *shape):
+def f32(values: Any) -> npt.NDArray[np.float32]:
+    return np.asarray(values, dtype=np.float32)
+
+
+def random_boxes(rng: np.random.Generator, *shape: int) -> Boxes:
     corners = rng.random((*shape, 2, 2)) * 100
     return np.concatenate([corners.min(-2), corners.max(-2)], axis=-1).astype(np.float32)
 
 
-def test_best_iou_is_the_largest_over_each_images_ground_truth():
+def test_best_iou_is_the_largest_over_each_images_ground_truth() -> None:
     rng = np.random.default_rng(0)
     counts = rng.integers(1, 4, size=20)
     truth = GroundTruth(random_boxes(rng, counts.sum()), np.repeat(np.arange(20), counts))
@@ -36,53 +43,53 @@ def test_best_iou_is_the_largest_over_each_images_ground_truth():
         np.testing.assert_array_equal(found[image], expected)
 
 
-def test_any_of_several_ground_truth_boxes_will_do_and_no_prediction_is_wrong():
-    truth = GroundTruth(np.float32([[0, 0, 10, 10], [20, 20, 30, 30], [0, 0, 10, 10]]), np.array([0, 0, 1]))
-    predicted = np.float32([[20, 20, 30, 30], [0, 0, 0, 0]])[:, None]
+def test_any_of_several_ground_truth_boxes_will_do_and_no_prediction_is_wrong() -> None:
+    truth = GroundTruth(f32([[0, 0, 10, 10], [20, 20, 30, 30], [0, 0, 10, 10]]), np.array([0, 0, 1]))
+    predicted = f32([[20, 20, 30, 30], [0, 0, 0, 0]])[:, None]
     np.testing.assert_array_equal(best_iou(predicted, truth)[:, 0], [1, 0])
     assert gt_known(best_iou(predicted, truth)[:, 0]) == 0.5
 
 
-def test_an_iou_of_exactly_half_is_wrong():
-    truth = GroundTruth(np.float32([[0, 0, 10, 10], [0, 0, 10, 10]]), np.array([0, 1]))
-    ious = best_iou(np.float32([[[0, 0, 10, 5]], [[0, 0, 10, 5.1]]]), truth)[:, 0]
+def test_an_iou_of_exactly_half_is_wrong() -> None:
+    truth = GroundTruth(f32([[0, 0, 10, 10], [0, 0, 10, 10]]), np.array([0, 1]))
+    ious = best_iou(f32([[[0, 0, 10, 5]], [[0, 0, 10, 5.1]]]), truth)[:, 0]
     assert ious[0] == 0.5
     np.testing.assert_array_equal(is_correct(ious), [False, True])
 
 
-def test_no_images():
+def test_no_images() -> None:
     truth = GroundTruth(np.zeros((0, 4), np.float32), np.zeros(0, np.intp))
     assert len(truth) == 0
     assert best_iou(np.zeros((0, 5, 4), np.float32), truth).shape == (0, 5)
 
 
 @pytest.mark.parametrize("image", [[1], [0, 2], [1, 0], [0]])
-def test_ground_truth_must_name_every_image_in_order(image):
+def test_ground_truth_must_name_every_image_in_order(image: list[int]) -> None:
     boxes = np.zeros((max(2, len(image)) if image == [0] else len(image), 4), np.float32)
     with pytest.raises(ValueError, match="ground truth"):
         GroundTruth(boxes, np.array(image))
 
 
-def test_predictions_must_match_the_ground_truth_in_number():
+def test_predictions_must_match_the_ground_truth_in_number() -> None:
     with pytest.raises(ValueError, match="2 images, ground truth for 1"):
-        best_iou(np.zeros((2, 1, 4), np.float32), GroundTruth(np.float32([[0, 0, 1, 1]]), np.array([0])))
+        best_iou(np.zeros((2, 1, 4), np.float32), GroundTruth(f32([[0, 0, 1, 1]]), np.array([0])))
 
 
 @pytest.mark.parametrize(
     ("curve", "index"),
     [([3], 0), ([1, 3, 2], 1), ([1, 3, 3, 3, 2], 2), ([3, 3, 1], 0), ([0, 2, 1, 2, 2], 1), ([1, 1, 1, 1, 1], 2)],
 )
-def test_best_index_is_the_middle_of_the_first_plateau(curve, index):
+def test_best_index_is_the_middle_of_the_first_plateau(curve: list[int], index: int) -> None:
     assert best_index(np.array(curve, float)) == index
 
 
-def test_means_are_taken_over_images_for_each_threshold():
-    ious = np.float32([[0.6, 0.5, 0.2], [0.7, 0.9, 0.1]])
+def test_means_are_taken_over_images_for_each_threshold() -> None:
+    ious = f32([[0.6, 0.5, 0.2], [0.7, 0.9, 0.1]])
     np.testing.assert_array_equal(gt_known(ious), [1, 0.5, 0])
     np.testing.assert_allclose(mean_iou(ious), [0.65, 0.7, 0.15])
 
 
-def test_bootstrap_agrees_with_resampling_the_images():
+def test_bootstrap_agrees_with_resampling_the_images() -> None:
     rng = np.random.default_rng(3)
     correct = rng.random(200) < 0.7
     resampled = correct[rng.integers(0, 200, size=(20_000, 200))].mean(axis=1)
@@ -91,17 +98,17 @@ def test_bootstrap_agrees_with_resampling_the_images():
     assert bootstrap_interval(correct, seed=0) == (low, high)
 
 
-def test_bootstrap_covers_the_true_share_about_95_times_in_100():
+def test_bootstrap_covers_the_true_share_about_95_times_in_100() -> None:
     rng = np.random.default_rng(1)
     intervals = [bootstrap_interval(rng.random(300) < 0.8, seed) for seed in range(400)]
     assert 0.91 <= np.mean([low <= 0.8 <= high for low, high in intervals]) <= 0.98
 
 
-def test_bootstrap_of_all_correct_is_a_point():
+def test_bootstrap_of_all_correct_is_a_point() -> None:
     assert bootstrap_interval(np.ones(5, bool), 0) == (1, 1)
 
 
-def test_centre_boxes_by_hand():
+def test_centre_boxes_by_hand() -> None:
     boxes = centre_boxes([100, 40], [50, 40])
     assert boxes.shape == (2, len(CENTRE_SIDES), 4)
     assert (CENTRE_SIDES[0], CENTRE_SIDES[-1], len(CENTRE_SIDES)) == (0.3, 1.0, 15)
@@ -109,18 +116,18 @@ def test_centre_boxes_by_hand():
     np.testing.assert_allclose(boxes[:, -1], [[0, 0, 100, 50], [0, 0, 40, 40]])
 
 
-def test_histogram_bins_hold_their_lower_edge_and_the_last_one_both():
-    shares = iou_histogram(np.float32([0, 0.04, 0.05, 0.5, 1]))
+def test_histogram_bins_hold_their_lower_edge_and_the_last_one_both() -> None:
+    shares = iou_histogram(f32([0, 0.04, 0.05, 0.5, 1]))
     assert shares.sum() == pytest.approx(1)
     np.testing.assert_allclose(shares[[0, 1, 10, 19]], [0.4, 0.2, 0.2, 0.2])
 
 
-def test_per_class_by_hand():
-    rows = per_class(np.float32([0.6, 0.5, 0.9]), np.array([0, 0, 2]), 3)
+def test_per_class_by_hand() -> None:
+    rows = per_class(f32([0.6, 0.5, 0.9]), np.array([0, 0, 2]), 3)
     np.testing.assert_allclose(rows, [[2, 0.5, 0.55], [0, np.nan, np.nan], [1, 1, 0.9]], rtol=1e-6)
 
 
-def split_with(best_threshold, best_side, images=4):
+def split_with(best_threshold: int, best_side: int, images: int = 4) -> SplitIoU:
     """Every image is right at one threshold and at one side of the centre box, and wrong at all others."""
     swept = np.zeros((images, len(THRESHOLDS)), np.float32)
     swept[:, best_threshold] = 0.8
@@ -129,7 +136,7 @@ def split_with(best_threshold, best_side, images=4):
     return SplitIoU(final=np.full(images, 0.6, np.float32), swept=swept, centre=centre)
 
 
-def test_figures_choose_on_fullsup_and_bound_by_the_oracle():
+def test_figures_choose_on_fullsup_and_bound_by_the_oracle() -> None:
     splits = {"full": split_with(30, 2), "test": split_with(40, 5, images=6)}
     found = figures(splits, threshold=0.25, fullsup="full", seed=0)
     test = found["test"]
@@ -142,7 +149,7 @@ def test_figures_choose_on_fullsup_and_bound_by_the_oracle():
     assert found["full"]["gt_known_fullsup"] == found["full"]["gt_known_oracle"] == found["full"]["centre_box"] == 1
 
 
-def test_without_fullsup_its_figures_are_none():
+def test_without_fullsup_its_figures_are_none() -> None:
     test = figures({"test": split_with(40, 5)}, threshold=0.25, fullsup="full", seed=0)["test"]
     assert test["gt_known_fullsup"] is test["threshold_fullsup"] is test["centre_box"] is None
     assert test["gt_known_oracle"] == test["centre_box_oracle"] == 1

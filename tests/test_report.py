@@ -1,21 +1,30 @@
+from pathlib import Path
+from typing import Any
+
 import cv2
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 
 from stages import localize as localize_stage
 from stages import report as report_stage
-from tests.small_workspace import build, make_boxes, make_index, write_images
+from tests.small_workspace import build, make_boxes, make_index, rows_of, write_images
 from wsol_core.errors import InputError
 from wsol_core.files import write_json
-from wsol_core.pictures import ABSENT, GREEN, GREY, RED, heat, outline, sheet, shrink, stain, write_jpeg
+from wsol_core.pictures import ABSENT, GREEN, GREY, RED, Picture, heat, outline, sheet, shrink, stain, write_jpeg
 from wsol_core.report import Report, ReportParams, draw_boxes, draw_image, draw_result
 
-PARAMS = ReportParams(methods=(), objectness=(), images=2, proposals=1, side=64)
+
+def f32(values: Any) -> npt.NDArray[np.float32]:
+    return np.asarray(values, dtype=np.float32)
+
+
+PARAMS = ReportParams(images=2, proposals=1, side=64)
 BLACK = np.zeros((40, 30, 3), np.uint8)
 
 
-def prepare(folder, monkeypatch, annotated=True):
+def prepare(folder: Path, monkeypatch: pytest.MonkeyPatch, annotated: bool = True) -> None:
     build(folder, annotated)
     monkeypatch.chdir(folder)
     for method in ("ddt", "foreground", "segmentation-foreground"):
@@ -23,12 +32,18 @@ def prepare(folder, monkeypatch, annotated=True):
         localize_stage.main(method)
 
 
-def test_shrink_keeps_the_shape_of_the_picture():
+def pictures(folder: Path) -> dict[str, bytes]:
+    for name in ("localization", "detection"):
+        report_stage.main(name)
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.jpg")}
+
+
+def test_shrink_keeps_the_shape_of_the_picture() -> None:
     assert shrink(np.zeros((100, 50, 3), np.uint8), 20).shape == (20, 10, 3)
     assert shrink(np.zeros((1, 500, 3), np.uint8), 20).shape == (1, 20, 3)
 
 
-def test_heat_goes_from_blue_to_red_on_an_absolute_scale():
+def test_heat_goes_from_blue_to_red_on_an_absolute_scale() -> None:
     cold, warm, half = (heat(BLACK, np.full((2, 2), score)) for score in (0.0, 1.0, 0.5))
     assert cold.shape == BLACK.shape
     assert cold[0, 0, 2] > cold[0, 0, 0]
@@ -36,22 +51,22 @@ def test_heat_goes_from_blue_to_red_on_an_absolute_scale():
     assert half[0, 0, 1] > max(half[0, 0, 0], half[0, 0, 2])
 
 
-def test_stain_has_three_colours_with_hard_edges():
+def test_stain_has_three_colours_with_hard_edges() -> None:
     stained = stain(BLACK, np.array([[0, 1, 255]]))
     assert len(np.unique(stained.reshape(-1, 3), axis=0)) == 3
     np.testing.assert_array_equal(stained[0, 10], np.round(np.array(RED) / 2))
     np.testing.assert_array_equal(stained[39, 29], np.round(np.array(GREY) / 2))
 
 
-def test_outline_scales_the_box_to_the_picture_and_leaves_it_unchanged():
-    drawn = outline(BLACK, np.float32([[20, 20, 50, 70]]), 60, 80, GREEN, thickness=1)
+def test_outline_scales_the_box_to_the_picture_and_leaves_it_unchanged() -> None:
+    drawn = outline(BLACK, f32([[20, 20, 50, 70]]), 60, 80, GREEN, thickness=1)
     ys, xs = np.nonzero(drawn.any(axis=2))
     assert (xs.min(), ys.min(), xs.max(), ys.max()) == (10, 10, 24, 34)
     assert not BLACK.any()
     assert not outline(BLACK, np.zeros((0, 4), np.float32), 60, 80, GREEN).any()
 
 
-def test_sheet_places_pictures_in_squares_and_absent_ones_in_grey():
+def test_sheet_places_pictures_in_squares_and_absent_ones_in_grey() -> None:
     white = np.full((10, 20, 3), 255, np.uint8)
     captioned = sheet([[(white, "a"), (None, "b")]], 20)
     plain = sheet([[(white, ""), (None, "")]], 20)
@@ -60,14 +75,14 @@ def test_sheet_places_pictures_in_squares_and_absent_ones_in_grey():
     np.testing.assert_array_equal(plain[10, 40], ABSENT)
 
 
-def test_pictures_stay_small(tmp_path):
-    noise = np.random.default_rng(0).integers(0, 255, (700, 700, 3), np.uint8)
+def test_pictures_stay_small(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (700, 700, 3), dtype=np.uint8)
     write_jpeg(tmp_path / "noise.jpg", noise)
     assert (tmp_path / "noise.jpg").stat().st_size <= 400_000
     assert Image.open(tmp_path / "noise.jpg").size == (700, 700)
 
 
-def test_steps_that_show_nothing_are_left_out(tmp_path, monkeypatch):
+def test_steps_that_show_nothing_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     index = make_index()
     write_images(tmp_path, index)
@@ -77,24 +92,28 @@ def test_steps_that_show_nothing_are_left_out(tmp_path, monkeypatch):
     assert len(images) == 2
     two = report.steps(images, {"image": draw_image, "boxes": draw_boxes(make_boxes(index), RED)})
     three = report.steps(images, {"image": draw_image, "none": nothing, "boxes": draw_boxes(make_boxes(index), RED)})
+    assert two is not None
+    assert three is not None
     np.testing.assert_array_equal(two, three)
     assert report.steps(images[:0], {"image": draw_image}) is None
 
 
-def test_best_and_worst_cases_are_those_of_highest_and_lowest_iou(tmp_path, monkeypatch):
+def test_best_and_worst_cases_are_those_of_highest_and_lowest_iou(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     index = make_index(count=12)
     write_images(tmp_path, index)
     truth = make_boxes(index)
     boxes = truth.copy()
     boxes["x1"] -= np.arange(12) % 5
-    seen = []
+    seen: list[tuple[str, float]] = []
 
-    def note(row, picture):
+    def note(row: Any, picture: Picture) -> Picture:
         seen.append((row.image_id, row.iou))
         return picture
 
-    best, worst = Report(index, PARAMS, 0).cases(boxes, truth, "test", [note, draw_result(boxes, truth)])
+    best, worst = Report(index, PARAMS, 0).cases(boxes, truth, "test", (note, draw_result(boxes, truth)))
     assert best.shape == worst.shape
     ious = [value for _, value in seen]
     assert ious == sorted(ious[:2], reverse=True) + sorted(ious[2:])
@@ -102,40 +121,41 @@ def test_best_and_worst_cases_are_those_of_highest_and_lowest_iou(tmp_path, monk
     assert len({image_id for image_id, _ in seen}) == 4
 
 
-def test_the_final_box_is_red_over_the_green_truth():
+def test_the_final_box_is_red_over_the_green_truth() -> None:
     index = make_index(count=1)
     boxes = make_boxes(index).assign(x0=4, y0=4, x1=20, y1=20)
-    row = next(index.table.assign(label=0).itertuples())
+    row = next(rows_of(index.table.assign(label=0)))
     picture = np.zeros((60, 40, 3), np.uint8)
     drawn = draw_result(boxes, boxes.assign(x0=10, y0=10, x1=30, y1=40))(row, picture)
+    assert drawn is not None
     np.testing.assert_array_equal(drawn[4, 12], RED)
     np.testing.assert_array_equal(drawn[25, 10], GREEN)
 
 
-def test_stage_writes_every_sheet_twice_the_same(tmp_path, monkeypatch):
+def test_stage_writes_every_sheet_twice_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare(tmp_path, monkeypatch)
-    report_stage.main()
     folder = tmp_path / "results/small/pictures"
-    first = {path.name: path.read_bytes() for path in folder.iterdir()}
+    first = pictures(folder)
     methods = ("ddt", "foreground", "segmentation-foreground")
     expected = {f"{method}-{end}.jpg" for method in methods for end in ("best", "worst")}
-    assert set(first) == expected | {"steps-train-weaksup.jpg", "steps-test.jpg", "foreground-objectness.jpg"}
-    eight_columns = cv2.imread(str(folder / "steps-test.jpg"))
+    steps = {"steps-train-weaksup.jpg", "steps-test.jpg"}
+    assert set(first) == {f"localization/{name}" for name in expected | steps} | {"detection/foreground-objectness.jpg"}
+    eight_columns = cv2.imread(str(folder / "localization/steps-test.jpg"))
+    assert eight_columns is not None
     assert eight_columns.shape[1] == 8 * 68 + 4
-    report_stage.main()
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
+    assert pictures(folder) == first
 
 
-def test_without_annotations_there_are_no_cases(tmp_path, monkeypatch):
+def test_without_annotations_there_are_no_cases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare(tmp_path, monkeypatch, annotated=False)
-    report_stage.main()
-    names = {path.stem for path in (tmp_path / "results/small/pictures").iterdir()}
-    assert names == {"steps-train-weaksup", "steps-test", "foreground-objectness"}
+    report_stage.main("localization")
+    names = {path.stem for path in (tmp_path / "results/small/pictures/localization").iterdir()}
+    assert names == {"steps-train-weaksup", "steps-test"}
 
 
-def test_a_method_without_maps_is_named_and_nothing_is_left(tmp_path, monkeypatch):
+def test_a_method_without_maps_is_named_and_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare(tmp_path, monkeypatch)
     (tmp_path / "data/localization/maps/ddt.h5").unlink()
     with pytest.raises(InputError, match=r"ddt\.h5: not a readable map store"):
-        report_stage.main()
-    assert not list((tmp_path / "results").rglob("*pictures*"))
+        report_stage.main("localization")
+    assert not list((tmp_path / "results").rglob("*localization*"))

@@ -92,9 +92,10 @@ def test_files_are_remembered_batch_by_batch(root: Path, monkeypatch: pytest.Mon
             raise KeyboardInterrupt
         return inspect(path)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(module, "inspect", dies)
-        scan(root, PATHS, 1)
+        with pytest.raises(KeyboardInterrupt):
+            scan(root, PATHS, 1)
     assert scan(root, PATHS, 1)["width"].tolist() == [4, 5, 6]
     assert opened == ["3.png"]
 

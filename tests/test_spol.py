@@ -8,7 +8,12 @@ import torch
 from wsol_core.backbones.create import BackboneParams, create_backbone
 from wsol_core.data.loading import Batch
 from wsol_core.methods.spol import (
-    WIDTH, MFFNet, MultiplicativeChannelAttention, multiply, segmentation_loss, segmentation_maps,
+    WIDTH,
+    MFFNet,
+    MultiplicativeChannelAttention,
+    multiply,
+    segmentation_loss,
+    segmentation_maps,
 )  # fmt: skip
 
 SMALL = BackboneParams(name="mobilenetv3_small_050", weights="none")

@@ -66,6 +66,18 @@ def seed() -> int:
     return number
 
 
+def methods() -> tuple[str, ...]:
+    """The localization methods that run, in order.
+
+    Raises:
+        InputError: they are missing or not a list of names.
+    """
+    names = _top_level("methods")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"{PARAMS}: methods: {names!r} is not a list of names")
+    return tuple(names)
+
+
 def _top_level(key: str) -> Any:
     _refuse_undeclared(key)
     content = _read_yaml(PARAMS)

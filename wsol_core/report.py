@@ -27,13 +27,18 @@ Draw = Callable[[Row, Picture], Picture | None]
 COLUMNS_OF_CASES = 6
 
 
+class ObjectnessParams(Block):
+    """Where objectness comes from."""
+
+    sets: tuple[str, ...]
+    """Data sets whose proposals are scored."""
+    methods: tuple[str, ...]
+    """Methods whose maps score them."""
+
+
 class ReportParams(Block):
     """What is pictured."""
 
-    methods: tuple[str, ...]
-    """Localization methods, in the order of their columns; the last one's box is the final box."""
-    objectness: tuple[str, ...]
-    """Methods whose maps and scored proposals are shown on the detection set; none: no such sheet."""
     images: int = Field(ge=1)
     """Images per sheet, and best and worst cases per method."""
     proposals: int = Field(ge=1)

@@ -8,6 +8,7 @@ import timm
 
 from wsol_core.backbones import efficientnet_lite, timm_pyramid
 from wsol_core.backbones.densenet import densenet161, modern_names
+from wsol_core.backbones.depthwise import use_fast_depthwise
 from wsol_core.backbones.inception import inception_v3
 from wsol_core.backbones.mobilenet import mobilenet_v2
 from wsol_core.backbones.pyramid import Backbone, Pyramid
@@ -58,6 +59,7 @@ def create_backbone(params: BackboneParams, output_stride: int = 32) -> Backbone
     pyramid = _pyramid(params.name, output_stride)
     if params.weights != "none":
         load_weights(pyramid.network, _state(params), f"{params.name}, weights {params.weights}")
+    use_fast_depthwise(pyramid.network)
     return Backbone(pyramid, params.frozen_batch_norm)
 
 

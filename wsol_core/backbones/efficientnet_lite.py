@@ -2,21 +2,51 @@
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from wsol_core.backbones.pyramid import Pyramid
-from wsol_core.backbones.timm_pyramid import timm_pyramid
+from wsol_core.backbones.pyramid import Pyramid, Statistics, limited_strides
 from wsol_core.errors import InputError
 
+HALF = Statistics((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bicubic")
+LAST_OF_STRIDE = (0, 1, 2, 4)
 NAMES = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
 
 
+class LitePyramid(nn.Module):
+    """The last block of each stride of timm's network; the last level is its whole feature extractor.
+
+    The modules keep timm's names, so that its weights fit.
+    """
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.conv_stem, self.bn1, self.blocks = network.conv_stem, network.bn1, network.blocks
+        self.conv_head, self.bn2 = network.conv_head, network.bn2
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Map (B, 3, H, W) to a list of (B, C_i, H_i, W_i)."""
+        x = self.bn1(self.conv_stem(x))
+        features = []
+        for number, block in enumerate(self.blocks):
+            x = block(x)
+            if number in LAST_OF_STRIDE:
+                features.append(x)
+        return [*features, self.bn2(self.conv_head(x))]
+
+
 def efficientnet_lite(name: str, output_stride: int) -> Pyramid:
-    """Build `tf_{name}` of timm: five levels, the last the 320-channel (lite2: 352) output of the last block."""
-    return timm_pyramid(f"tf_{name}", output_stride)
+    """Build `tf_{name}` of timm: five levels, the last the 1280 channels that its classifier sees.
+
+    Below output stride 32 timm dilates the stages whose stride it removes.
+    """
+    network: Any = timm.create_model(f"tf_{name}", output_stride=output_stride)
+    channels = tuple(network.blocks[number][-1].bn3.num_features for number in LAST_OF_STRIDE[1:])
+    first = network.blocks[0][-1].bn2.num_features
+    return Pyramid(LitePyramid(network), (first, *channels, network.num_features), limited_strides(output_stride), HALF)
 
 
 def package_weights(name: str) -> Path:

@@ -41,33 +41,37 @@ class Task:
         return f"{self.split}-{self.number:04d}.jpg" if self.name != "background" else f"{self.number:04d}.jpg"
 
 
-def render_demo(assets: Path, demo: DemoParams, output: Path) -> None:
-    """Render both sets and the background pictures.
+def render_background(assets: Path, demo: DemoParams, output: Path) -> None:
+    """Render the pictures of background alone into `output/*.jpg`."""
+    with atomic_path(output) as folder:
+        folder.mkdir()
+        tasks = [Task("background", TRAIN_WEAKSUP, n) for n in range(demo.backgrounds)]
+        list(_render_all(tasks, assets, demo, folder))
+
+
+def render_set(name: str, assets: Path, demo: DemoParams, output: Path) -> None:
+    """Render the set `localization` or `detection`.
 
     Args:
+        name: of the set.
         assets: the folder with `assets.csv`.
         demo: the parameters.
-        output: gets `{localization,detection}/images/*.jpg`, beside them `SPLIT.json` in COCO's format (masks as
-            uncompressed run lengths; none for a split without images), and `background/*.jpg`.
+        output: gets `images/*.jpg`, and beside them `SPLIT.json` in COCO's format (masks as uncompressed run lengths;
+            none for a split without images).
 
     Raises:
         InputError: the assets do not serve the parameters.
     """
-    for name in ("localization", "detection"):
-        params: SetParams = getattr(demo, name)
-        with atomic_path(output / name) as folder:
-            (folder / "images").mkdir(parents=True)
-            tasks = [Task(name, split, n) for split in SPLITS for n in range(params.count(split))]
-            records = list(_render_all(tasks, assets, demo, folder / "images"))
-            for split in SPLITS:
-                chosen = [record for task, record in zip(tasks, records, strict=True) if task.split == split]
-                if chosen:
-                    content = json.dumps(_coco(chosen, params), sort_keys=True, separators=(",", ":"))
-                    (folder / f"{split}.json").write_text(content + "\n", encoding="utf-8")
-    with atomic_path(output / "background") as folder:
-        folder.mkdir()
-        tasks = [Task("background", TRAIN_WEAKSUP, n) for n in range(demo.backgrounds)]
-        list(_render_all(tasks, assets, demo, folder))
+    params: SetParams = getattr(demo, name)
+    with atomic_path(output) as folder:
+        (folder / "images").mkdir(parents=True)
+        tasks = [Task(name, split, n) for split in SPLITS for n in range(params.count(split))]
+        records = list(_render_all(tasks, assets, demo, folder / "images"))
+        for split in SPLITS:
+            chosen = [record for task, record in zip(tasks, records, strict=True) if task.split == split]
+            if chosen:
+                content = json.dumps(_coco(chosen, params), sort_keys=True, separators=(",", ":"))
+                (folder / f"{split}.json").write_text(content + "\n", encoding="utf-8")
 
 
 def _render_all(tasks: list[Task], assets: Path, demo: DemoParams, folder: Path) -> Iterator[dict[str, Any]]:

@@ -50,7 +50,7 @@ def draw_sheet(rendered: Path, split: str, columns: int, skip: int, height: int)
 def _tiles(folder: Path, split: str, skip: int, number: int, height: int) -> list[Picture]:
     file = folder / f"{split}.json"
     if not file.exists():
-        raise InputError(f"{file}: missing; run `python -m stages.render_demo`")
+        raise InputError(f"{file}: missing; run `dvc repro render_demo`")
     content = json.loads(file.read_text(encoding="utf-8"))
     images = content["images"][skip : skip + number]
     if len(images) < number:

@@ -17,7 +17,11 @@ from wsol_core.files import write_csv
 UNLISTED = "unlisted"
 LABEL_RANGE = "label out of range"
 BOX_OUTSIDE = "box outside the image"
+BOX_OVERHANG = "box reaches outside the image"
 EMPTY_BOX = "empty box"
+
+KEPT = (UNLISTED, BOX_OVERHANG)
+"""Reasons that are listed, but leave an image in."""
 
 TOLERANCE = 1.001
 NAMED = 5
@@ -45,8 +49,8 @@ def check_boxes(annotations: pd.DataFrame, images: pd.DataFrame) -> tuple[pd.Dat
         images: `image_id`, `path`, `width`, `height`.
 
     Returns:
-        The annotations of these images, and the images with a box that is empty or reaches further than a pixel
-        outside. Up to a pixel is rounding (CUB and ImageNet have such boxes) and is cut off without a word.
+        The annotations of these images, boxes cut off at the border, and the images with a box that is empty, lies
+        outside or reaches outside. Up to a pixel is rounding (CUB and ImageNet have such boxes) and goes without a word.
     """
     sizes = images.drop_duplicates("image_id").set_index("image_id")[["path", "width", "height"]]
     kept = annotations[annotations["image_id"].isin(sizes.index)].reset_index(drop=True)
@@ -55,14 +59,15 @@ def check_boxes(annotations: pd.DataFrame, images: pd.DataFrame) -> tuple[pd.Dat
     limits = of_box[["width", "height", "width", "height"]].to_numpy(np.float32)
     inside = np.all((boxes >= -TOLERANCE) & (boxes <= limits + TOLERANCE), axis=1)
     clipped = np.clip(boxes, 0, limits)
-    empty = inside & np.any(clipped[:, 2:] <= clipped[:, :2], axis=1)
+    empty = ~np.all(clipped[:, 2:] > clipped[:, :2], axis=1)
     kept[list(BOX_COLUMNS)] = clipped
-    return kept, [*_problems(of_box[~inside], BOX_OUTSIDE), *_problems(of_box[empty], EMPTY_BOX)]
+    reasons = ((inside & empty, EMPTY_BOX), (~inside & empty, BOX_OUTSIDE), (~inside & ~empty, BOX_OVERHANG))
+    return kept, [problem for rows, reason in reasons for problem in _problems(of_box[rows], reason)]
 
 
 def without(images: pd.DataFrame, problems: Iterable[Problem]) -> pd.DataFrame:
     """The images, or annotations, that have none of `problems`, by id."""
-    bad = {problem.image_id for problem in problems if problem.reason != UNLISTED}
+    bad = {problem.image_id for problem in problems if problem.reason not in KEPT}
     return images[~images["image_id"].isin(bad)].reset_index(drop=True)
 
 
@@ -71,7 +76,7 @@ def report(problems: Iterable[Problem], set_name: str, on_bad_image: Literal["fa
 
     Raises:
         InputError: there are bad images and `on_bad_image` is `fail`; they are all in `logs/bad_images_SET.csv`.
-            An unlisted image is no bad image.
+            An unlisted image is no bad image. With `skip`, one whose box reaches outside is listed, yet stays in.
     """
     rows = sorted(set(problems), key=lambda problem: (problem.path, problem.image_id, problem.reason))
     table = pd.DataFrame(rows, columns=list(Problem._fields), dtype=str)

@@ -1,0 +1,288 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from pydantic import ValidationError
+
+from stages import prepare as stage
+from wsol_core.data.index import read_annotations, read_index
+from wsol_core.data.listing import DataParams, is_inside
+from wsol_core.data.prepare import prepare, split_off
+from wsol_core.errors import InputError
+
+WIDTH, HEIGHT = 20, 10
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "root").mkdir()
+    return tmp_path / "root"
+
+
+def picture(root: Path, *names: str) -> None:
+    for name in names:
+        place = root / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (WIDTH, HEIGHT), (len(name), 0, 0)).save(place)
+
+
+def run(root: Path, reader: str, **options: Any) -> Path:
+    output = root.parent / "data" / "mine"
+    prepare(DataParams(name="mine", source="files.parquet", reader=reader, **options), root, "mine", output, 1)
+    return output
+
+
+def cub(root: Path, lines: list[tuple[str, int, int, tuple[float, ...]]]) -> None:
+    """Lines of path, class, is-train, box."""
+    numbered = list(enumerate(lines, 1))
+    (root / "classes.txt").write_text("1 owl\n2 jay\n")
+    (root / "images.txt").write_text("".join(f"{n} {path}\n" for n, (path, *_) in numbered))
+    (root / "image_class_labels.txt").write_text("".join(f"{n} {label}\n" for n, (_, label, *_) in numbered))
+    (root / "train_test_split.txt").write_text("".join(f"{n} {train}\n" for n, (_, _, train, _) in numbered))
+    boxes = "".join(f"{n} {' '.join(map(str, box))}\n" for n, (*_, box) in numbered)
+    (root / "bounding_boxes.txt").write_text(boxes)
+
+
+GOOD = (2, 2, 5, 5)
+BAD = {
+    "owl/truncated.jpg": "truncated",
+    "owl/zero.jpg": "zero bytes",
+    "owl/text.jpg": "not an image",
+    "owl/bomb.jpg": "decompression bomb",
+    "owl/gone.jpg": "listed but missing",
+    "owl/twice.jpg": "duplicate id",
+    "owl/label.jpg": "label out of range",
+    "owl/outside.jpg": "box outside the image",
+    "owl/nan.jpg": "box outside the image",
+    "owl/empty.jpg": "empty box",
+    "owl/link.jpg": "path outside the root",
+    "../owl/up.jpg": "path outside the root",
+    "/etc/absolute.jpg": "path outside the root",
+}
+
+
+@pytest.fixture
+def bad(root: Path) -> Path:
+    names = ("good", "rounded", "twice", "label", "outside", "nan", "empty", "unlisted", "truncated")
+    picture(root / "images", *(f"owl/{name}.jpg" for name in names))
+    owls = root / "images" / "owl"
+    (owls / "truncated.jpg").write_bytes((owls / "good.jpg").read_bytes()[:-50])
+    (owls / "zero.jpg").write_bytes(b"")
+    (owls / "text.jpg").write_text("404")
+    (owls / "bomb.jpg").write_bytes(b"P4 60000 60000\n")
+    picture(root.parent, "owl/up.jpg", "linked.jpg")
+    (owls / "link.jpg").symlink_to(root.parent / "linked.jpg")
+    boxes: dict[str, tuple[float, ...]] = {
+        "owl/outside.jpg": (0, 0, WIDTH + 2, 5),
+        "owl/nan.jpg": (float("nan"), 0, 1, 1),
+        "owl/empty.jpg": (3, 3, 0, 2),
+    }
+    lines = [(path, 3 if "label" in path else 1, 1, boxes.get(path, GOOD)) for path in BAD]
+    lines += [("owl/twice.jpg", 1, 0, GOOD), ("owl/good.jpg", 1, 1, GOOD)]
+    cub(root, [*lines, ("owl/rounded.jpg", 2, 0, (-1, -0.5, WIDTH + 2, HEIGHT + 1.5))])
+    return root
+
+
+def test_fail_reports_every_bad_image_together(bad: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        run(bad, "cub")
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in ("1 truncated", "1 zero bytes", "2 box outside the image", "3 path outside the root", "first ", "skip"):
+        assert part in message
+    assert message.count(" (") == 5
+    table = pd.read_csv("logs/bad_images_mine.csv")
+    found = dict(zip(table["path"], table["reason"], strict=True))
+    expected = {path if path.startswith("/") else f"images/{path}": reason for path, reason in BAD.items()}
+    assert found == expected | {"images/owl/unlisted.jpg": "unlisted"}
+    assert not list((bad.parent / "data").rglob("*.p*"))
+
+
+def test_skip_leaves_them_out_and_lists_them(bad: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = run(bad, "cub", on_bad_image="skip")
+    index, annotations = read_index(output / "index.parquet"), read_annotations(output / "annotations.parquet")
+    assert index.table["image_id"].tolist() == ["owl/good", "owl/rounded"]
+    assert index.table["split"].tolist() == ["train-weaksup", "test"]
+    assert index.table[["width", "height"]].to_numpy().tolist() == [[WIDTH, HEIGHT]] * 2
+    assert annotations[["x0", "y0", "x1", "y1"]].to_numpy().tolist() == [[2, 2, 7, 7], [0, 0, WIDTH, HEIGHT]]
+    assert annotations["instance"].tolist() == [0, 0]
+    skipped = pd.read_csv(output / "skipped.csv")
+    assert skipped.columns.tolist() == ["image_id", "path", "reason"]
+    assert len(skipped) == len(BAD) + 1
+    assert skipped.equals(skipped.sort_values("path", ignore_index=True))
+    assert (output / "masks").is_dir()
+    assert not list((output / "masks").iterdir())
+    assert "1 unlisted image" in capsys.readouterr().err
+
+
+def test_the_same_bytes_twice_and_in_several_processes(bad: Path) -> None:
+    def contents(workers: int) -> dict[str, bytes]:
+        output = bad.parent / f"out{workers}"
+        params = DataParams(name="mine", source="files.parquet", reader="cub", on_bad_image="skip")
+        prepare(params, bad, "mine", output, workers)
+        return {path.name: path.read_bytes() for path in output.iterdir() if path.is_file()}
+
+    first = contents(1)
+    assert set(first) == {"index.parquet", "annotations.parquet", "skipped.csv"}
+    assert contents(1) == first
+    assert contents(2) == first
+
+
+def test_every_image_with_a_shared_id_is_bad(root: Path) -> None:
+    picture(root, "owl/a.jpg", "owl/a.png", "owl/b.jpg")
+    output = run(root, "folder", on_bad_image="skip")
+    assert pd.read_csv(output / "skipped.csv")["path"].tolist() == ["owl/a.jpg", "owl/a.png"]
+    assert read_index(output / "index.parquet").table["path"].tolist() == ["owl/b.jpg"]
+
+
+def test_no_training_image_is_left(root: Path) -> None:
+    picture(root / "images", "a.jpg")
+    cub(root, [("a.jpg", 1, 0, GOOD)])
+    with pytest.raises(InputError, match="no training image"):
+        run(root, "cub")
+
+
+def test_classes_restrict_labels_boxes_images_and_masks(root: Path) -> None:
+    picture(root, "images/a.png", "images/b.png")
+    half = {"size": [HEIGHT, WIDTH], "counts": [0, 100, 100]}
+    other = {"size": [HEIGHT, WIDTH], "counts": [100, 100]}
+    shown = [
+        {"image_id": 1, "category_id": 1, "bbox": [0, 0, 10, 10], "segmentation": half},
+        {"image_id": 1, "category_id": 2, "bbox": [10, 0, 10, 10], "segmentation": other},
+        {"image_id": 2, "category_id": 1, "bbox": [1, 1, 2, 2]},
+    ]
+    images = [
+        {"id": n, "file_name": f"{name}.png", "width": WIDTH, "height": HEIGHT} for n, name in ((1, "a"), (2, "b"))
+    ]
+    kinds = [{"id": n, "name": name} for n, name in enumerate(("owl", "jay"), 1)]
+    (root / "train.json").write_text(json.dumps({"images": images, "annotations": shown, "categories": kinds}))
+    output = run(root, "coco")
+    assert [labels.tolist() for labels in read_index(output / "index.parquet").table["labels"]] == [[0, 1], [0]]
+    assert read_annotations(output / "annotations.parquet")["instance"].tolist() == [1, 2, 0]
+    with Image.open(output / "masks" / "a.png") as mask:
+        assert mask.mode == "L"
+        np.testing.assert_array_equal(np.asarray(mask), np.repeat([[1, 2]], 10, axis=1).repeat(HEIGHT, 0))
+    output = run(root, "coco", classes=["jay"])
+    index = read_index(output / "index.parquet")
+    assert (index.classes, index.table["image_id"].tolist(), index.table["labels"][0].tolist()) == (
+        ("jay",),
+        ["a"],
+        [0],
+    )
+    assert read_annotations(output / "annotations.parquet")[["label", "instance"]].to_numpy().tolist() == [[0, 2]]
+    with Image.open(output / "masks" / "a.png") as mask:
+        assert np.unique(np.asarray(mask)[:, :10]).tolist() == [0]
+    for classes, message in ((["jai"], "did you mean 'jay'"), (["jay", "jay"], "named twice")):
+        with pytest.raises(InputError, match=message):
+            run(root, "coco", classes=classes)
+
+
+@pytest.mark.parametrize(
+    ("shape", "content", "reason"),
+    [((HEIGHT, WIDTH + 1), None, "mask of another size"), ((HEIGHT, WIDTH), b"none", "unreadable mask")],
+)
+def test_bad_mask(root: Path, shape: tuple[int, int], content: bytes | None, reason: str) -> None:
+    picture(root / "images", "a.jpg", "b.jpg")
+    cub(root, [("a.jpg", 1, 1, GOOD), ("b.jpg", 1, 1, GOOD)])
+    (root / "segmentations").mkdir()
+    Image.fromarray(np.full(shape, 255, np.uint8)).save(root / "segmentations" / "a.png")
+    if content:
+        (root / "segmentations" / "a.png").write_bytes(content)
+    with pytest.raises(InputError, match=reason):
+        run(root, "cub")
+    output = run(root, "cub", on_bad_image="skip")
+    assert read_index(output / "index.parquet").table["image_id"].tolist() == ["b"]
+    assert pd.read_csv(output / "skipped.csv")["reason"].tolist() == [reason]
+
+
+def table(labels: list[list[int]], split: str = "train-weaksup") -> pd.DataFrame:
+    return pd.DataFrame({"image_id": [f"i{n}" for n in range(len(labels))], "split": split, "labels": labels})
+
+
+def test_split_off_takes_so_many_of_each_class_and_leaves_one() -> None:
+    images = table([[0]] * 10 + [[1]] * 2 + [[2]])
+    moved = split_off(images, "train-fullsup", 3, 0)
+    taken = moved[moved["split"] == "train-fullsup"]["labels"].map(lambda row: row[0]).value_counts()
+    assert taken.to_dict() == {0: 3, 1: 1}
+    assert (images["split"] == "train-weaksup").all()
+    again = split_off(images.iloc[::-1].reset_index(drop=True), "train-fullsup", 3, 0).iloc[::-1]
+    assert again["split"].tolist() == moved["split"].tolist()
+    assert split_off(images, "train-fullsup", 3, 1)["split"].tolist() != moved["split"].tolist()
+
+
+def test_split_off_is_stable_when_other_images_go() -> None:
+    images = table([[0]] * 50)
+    before = split_off(images, "test", 5, 0)
+    taken = before.index[before["split"] == "test"]
+    kept = images.drop(index=[n for n in range(0, 50, 2) if n not in taken])
+    assert (split_off(kept, "test", 5, 0)["split"] == "test").pipe(lambda s: s.index[s]).tolist() == taken.tolist()
+
+
+def test_split_off_with_several_labels() -> None:
+    rng = np.random.default_rng(0)
+    images = table([sorted(set(rng.integers(0, 6, 3).tolist())) for _ in range(60)] + [[6, 0], []])
+    moved = split_off(images, "train-fullsup", 2, 0)
+    left = moved[moved["split"] == "train-weaksup"]["labels"].explode().dropna()
+    taken = moved[moved["split"] == "train-fullsup"]["labels"].explode().value_counts()
+    assert set(left) == set(range(7))
+    assert all(taken[label] >= 2 for label in range(6))
+    assert 6 not in taken
+
+
+def test_split_off_leaves_a_given_split_alone_and_takes_none_of_test() -> None:
+    images = pd.concat([table([[0]] * 5), table([[0]] * 5, "test")], ignore_index=True)
+    pd.testing.assert_frame_equal(split_off(images, "test", 2, 0), images)
+    pd.testing.assert_frame_equal(split_off(images, "train-fullsup", 0, 0), images)
+    assert split_off(images, "train-fullsup", 2, 0)["split"].tolist()[5:] == ["test"] * 5
+
+
+def test_stage_carves_a_folder_inside_the_project(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WSOL_WORKERS", "1")
+    picture(root, *(f"{name}/{n}.png" for name in ("owl", "jay") for n in range(6)))
+    Path("params.yaml").write_text(
+        "data: {mine: {name: mine, source: root, reader: folder, fullsup_per_class: 1, test_per_class: 2}}"
+    )
+    stage.main("mine")
+    index = read_index(Path("data/mine/index.parquet"))
+    assert index.root == Path("root")
+    counts = index.table.groupby("split")["labels"].apply(lambda rows: sorted(row[0] for row in rows)).to_dict()
+    assert counts == {"test": [0, 0, 1, 1], "train-fullsup": [0, 1], "train-weaksup": [0] * 3 + [1] * 3}
+    Path("params.yaml").write_text("data: {mine: {name: mine, source: nowhere, reader: folder}}")
+    with pytest.raises(InputError, match="no folder 'nowhere'"):
+        stage.main("mine")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"source": "../elsewhere"},
+        {"source": "/elsewhere"},
+        {"source": ""},
+        {"name": "../x"},
+        {"reader": "xml"},
+        {"fullsup_per_class": -1},
+        {"splits": {"train": "a.json"}},
+        {"clases": ["owl"]},
+    ],
+)
+def test_parameters_that_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        DataParams.model_validate({"name": "mine", "source": "root", "reader": "coco"} | wrong)
+
+
+def test_is_inside(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    picture(root, "a/b.png")
+    picture(tmp_path, "c.png")
+    (root / "out").symlink_to(tmp_path)
+    (root / "in.png").symlink_to(root / "a" / "b.png")
+    (root / "link.png").symlink_to(tmp_path / "c.png")
+    assert all(is_inside(root, path) for path in ("a/b.png", "in.png", "none/x.png", "a..b.png"))
+    for path in ("../c.png", "a/../../c.png", "/etc/passwd", "out/c.png", "link.png", "a\0b"):
+        assert not is_inside(root, path)
