@@ -106,7 +106,7 @@ def test_scratch_is_kept_on_failure_found_again_and_deleted_on_success(
     stopped = scratch_folder("s", {"r": Rate(value=1)}, [source])
     (stopped.__enter__() / "part").write_text("half")
     with pytest.raises(RuntimeError, match="stopped"):
-        stopped.gen.throw(RuntimeError("stopped"))  # type: ignore[attr-defined]
+        stopped.gen.throw(RuntimeError("stopped"))
     with scratch_folder("s", {"r": Rate(value=2)}, [source]) as other:
         assert not list(other.iterdir())
     source.write_text("two")

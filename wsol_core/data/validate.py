@@ -50,7 +50,7 @@ def check_boxes(annotations: pd.DataFrame, images: pd.DataFrame) -> tuple[pd.Dat
 
     Returns:
         The annotations of these images, boxes cut off at the border, and the images with a box that is empty, lies
-        outside or reaches outside. Up to a pixel is rounding (CUB and ImageNet have such boxes) and goes without a word.
+        outside or reaches outside. Up to a pixel is rounding (as in CUB and ImageNet) and goes without a word.
     """
     sizes = images.drop_duplicates("image_id").set_index("image_id")[["path", "width", "height"]]
     kept = annotations[annotations["image_id"].isin(sizes.index)].reset_index(drop=True)

@@ -1,0 +1,194 @@
+"""The pipeline end to end through DVC, with the preset tiny, in copies of the project."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from wsol_core.data.index import SPLITS, read_index
+from wsol_core.maps import MapStore
+
+PROJECT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+
+
+def run(folder: Path, *words: str, check: bool = True, **environment: str) -> "subprocess.CompletedProcess[str]":
+    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+    found = subprocess.run(
+        words, cwd=folder, env={**os.environ, "PATH": path, "WSOL_WORKERS": "2", **environment},
+        capture_output=True, text=True, timeout=1200, check=False,
+    )  # fmt: skip
+    assert not check or found.returncode == 0, found.stdout[-3000:] + found.stderr[-3000:]
+    return found
+
+
+def ran(output: str) -> list[str]:
+    """The stages that DVC ran, in order."""
+    return re.findall(r"Running stage '([^']+)'", output)
+
+
+def copy_project(folder: Path) -> Path:
+    """A clone of the working tree with the preset tiny in use."""
+    listed = run(PROJECT, "git", "ls-files", "--cached", "--others", "--exclude-standard").stdout.splitlines()
+    for name in listed:
+        if (PROJECT / name).is_file() and name not in ("dvc.lock",):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(PROJECT / name, folder / name)
+    run(folder, "wsol", "use", "tiny")
+    run(folder, "git", "init", "--quiet")
+    run(folder, "git", "add", "--all")
+    run(folder, "git", "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "--quiet", "--message", "copy")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy in which everything was built once."""
+    folder = copy_project(tmp_path_factory.mktemp("project"))
+    run(folder, "dvc", "repro")
+    run(folder, "git", "add", "--all")
+    run(folder, "git", "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "--quiet", "--message", "built")
+    return folder
+
+
+def lock(folder: Path) -> dict[str, str]:
+    """Output -> hash."""
+    stages = yaml.safe_load((folder / "dvc.lock").read_text())["stages"]
+    return {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])}
+
+
+def test_every_map_store_covers_every_image(project: Path) -> None:
+    index = read_index(project / "data/localization/index.parquet")
+    for method in ("ddt", "foreground", "segmentation-foreground"):
+        with MapStore(project / f"data/localization/maps/{method}.h5") as maps:
+            assert maps.image_ids.tolist() == index.table["image_id"].tolist()
+            values = np.stack([maps[row] for row in range(len(maps))])
+        assert (values.std((1, 2)) > 0).mean() > 0.9, f"{method}: constant maps"
+
+
+def test_figures_are_complete_and_possible(project: Path) -> None:
+    results = json.loads(run(project, "wsol", "results", "--json").stdout)["localization"]
+    assert set(results) == {"ddt", "foreground", "segmentation", "segmentation-foreground"}
+    for splits in results.values():
+        assert set(splits) == set(SPLITS)
+        for figures in splits.values():
+            assert set(figures) == {"gt_known", "gt_known_fullsup", "gt_known_oracle", "centre_box", "threshold"}
+            assert all(0 <= value <= 1 for value in figures.values())
+            assert figures["gt_known_oracle"] >= max(figures["gt_known"], figures["gt_known_fullsup"])
+        weaksup = splits["train-weaksup"]
+        assert weaksup["threshold"] == splits["test"]["threshold"]
+
+
+def test_ddt_finds_more_than_a_centre_box(project: Path) -> None:
+    results = json.loads(run(project, "wsol", "results", "--json").stdout)["localization"]
+    assert results["ddt"]["train-weaksup"]["gt_known"] > results["ddt"]["train-weaksup"]["centre_box"]
+
+
+def test_pictures_and_plots(project: Path) -> None:
+    pictures = project / "results/tiny/pictures"
+    names = {path.relative_to(pictures).as_posix() for path in pictures.rglob("*.jpg")}
+    assert {"localization/steps-test.jpg", "localization/steps-train-weaksup.jpg"} <= names
+    assert {"localization/ddt-best.jpg", "localization/ddt-worst.jpg", "detection/foreground-objectness.jpg"} <= names
+    shown = run(project, "dvc", "plots", "show", "--out", "plots")
+    assert "index.html" in shown.stdout
+    assert "loss-foreground" in (project / "plots" / "index.html").read_text(encoding="utf-8")
+    assert "gt_known" in run(project, "dvc", "metrics", "show").stdout
+
+
+def test_second_time_nothing_runs(project: Path) -> None:
+    before = lock(project)
+    assert ran(run(project, "dvc", "repro").stdout) == []
+    assert "up to date" in run(project, "dvc", "status").stdout
+    assert lock(project) == before
+
+
+def test_experiment_reruns_only_what_depends_on_it(project: Path) -> None:
+    found = ran(run(project, "dvc", "exp", "run", "-S", "calibrate.step=0.2").stdout)
+    allowed = {"calibrate", "localize", "evaluate_localization", "report"}
+    assert {"calibrate@ddt", "calibrate@foreground", "calibrate@segmentation-foreground"} <= set(found)
+    assert {name.split("@")[0] for name in found} <= allowed
+    run(project, "git", "checkout", "--", ".")
+    run(project, "dvc", "checkout")
+
+
+def test_resolution_of_the_masks_changes_the_masks(project: Path) -> None:
+    """DVC restores a stale result where a parameter is named `size`; ours is not."""
+    for resolution in (5, 7, 5):
+        text = re.sub(r"(pseudo_masks:[^\n]*\n  resolution: )\d+", rf"\g<1>{resolution}", (project / "params.yaml").read_text())
+        (project / "params.yaml").write_text(text)
+        run(project, "dvc", "repro", "--single-item", "pseudo_masks")
+        with MapStore(project / "data/localization/pseudo_masks.h5") as masks:
+            assert masks.shape == (resolution, resolution)
+    run(project, "git", "checkout", "--", ".")
+    run(project, "dvc", "checkout")
+
+
+def test_killed_training_ends_with_the_same_bytes(project: Path) -> None:
+    """SIGKILL in the middle of `train_foreground`; the next run goes on from the checkpoint."""
+    weights = project / "data/models/foreground.safetensors"
+    expected = weights.read_bytes()
+    weights.unlink()
+    environment = {**os.environ, "WSOL_CHECKPOINT_MINUTES": "0", "WSOL_WORKERS": "1", "PYTHONPATH": str(project)}
+    words = [sys.executable, "-m", "stages.train_foreground"]
+    victim = subprocess.Popen(words, cwd=project, env=environment, start_new_session=True, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while not list(project.glob(".wsol/train_foreground-*/checkpoint.pt")):
+        assert victim.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.killpg(victim.pid, signal.SIGKILL)
+    victim.wait()
+    assert not weights.exists()
+    run(project, *words, PYTHONPATH=str(project))
+    assert weights.read_bytes() == expected
+    assert not list(project.glob(".wsol/train_foreground-*"))
+
+
+def test_queued_experiments_run_in_their_own_workspaces(project: Path) -> None:
+    for step in ("0.25", "0.5"):
+        run(project, "dvc", "exp", "run", "--queue", "--name", f"step-{step[2:]}", "-S", f"calibrate.step={step}")
+    run(project, "dvc", "exp", "run", "--run-all")
+    table = run(project, "dvc", "exp", "show", "--csv", "--only-changed").stdout
+    assert "step-25" in table
+    assert "step-5" in table
+    assert "Failed" not in table
+
+
+def test_clean_run_elsewhere_gives_the_same_hashes(project: Path, tmp_path: Path) -> None:
+    other = copy_project(tmp_path / "other")
+    run(other, "dvc", "repro", WSOL_WORKERS="1")
+    first, second = lock(project), lock(other)
+    assert {path for path in first if first[path] != second[path]} == set()
+
+
+@pytest.mark.parametrize(
+    ("edit", "expected"),
+    [
+        (("image_side: 448", "image_sied: 448"), "ddt.image_sied: unknown key; did you mean 'image_side'?"),
+        (("scope: class", "scope: klass"), "ddt.scope"),
+        (("name: efficientnet_lite0", "name: efficientnet_lite9"), "efficientnet_lite9"),
+    ],
+)
+def test_params_typo_is_one_line(project: Path, edit: Sequence[str], expected: str) -> None:
+    text = (project / "params.yaml").read_text()
+    changed = text.replace("image_side: 224", "image_side: 448", 1).replace(*edit, 1)
+    try:
+        (project / "params.yaml").write_text(changed)
+        found = run(project, sys.executable, "-m", "stages.ddt_boxes", check=False, PYTHONPATH=str(project))
+    finally:
+        (project / "params.yaml").write_text(text)
+    assert found.returncode == 1
+    errors = [line for line in found.stderr.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1
+    assert expected in errors[0]
+    assert "Traceback" not in found.stderr
