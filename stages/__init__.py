@@ -1,0 +1,1 @@
+"""A thin script per stage of the pipeline."""

@@ -50,7 +50,7 @@ def main() -> None:
 def _collect(colocalizer: Colocalizer, count: int, spill: IO[bytes]) -> "np.memmap":
     """Classes come in any order, a store is sorted: the maps wait on disk, so that memory stays bounded."""
     waiting = None
-    with tqdm(total=count, desc="ddt", unit="image") as bar:
+    with tqdm(total=count, desc="ddt", unit="image", disable=None) as bar:
         for positions, scores in colocalizer.run():
             if waiting is None:
                 waiting = np.memmap(spill, dtype=np.float16, shape=(count, *scores.shape[1:]))

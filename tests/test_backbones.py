@@ -22,16 +22,16 @@ from wsol_core.backbones.weights import read_weights
 from wsol_core.errors import InputError
 
 SMALL = "efficientnet_lite0"
-FIVE_LEVELS = {
+LEVELS = {
     "resnet50": (64, 256, 512, 1024, 2048),
     "mobilenet_v1": (64, 128, 256, 512, 1024),
     "mobilenet_v2": (16, 24, 32, 96, 1280),
     "seresnet50": (64, 256, 512, 1024, 2048),
     "densenet161": (96, 384, 768, 2112, 2208),
     "inception_v3": (64, 192, 288, 768, 2048),
-    "efficientnet_lite0": (16, 24, 40, 112, 1280),
-    "efficientnet_lite1": (16, 24, 40, 112, 1280),
-    "efficientnet_lite2": (16, 24, 48, 120, 1280),
+    "efficientnet_lite0": (16, 24, 40, 112, 320, 1280),
+    "efficientnet_lite1": (16, 24, 40, 112, 320, 1280),
+    "efficientnet_lite2": (16, 24, 48, 120, 352, 1280),
     "regnety_002": (32, 24, 56, 152, 368),
 }
 IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -90,12 +90,13 @@ def disturb_statistics(network: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("output_stride", [32, 16, 8])
-@pytest.mark.parametrize("name", FIVE_LEVELS)
+@pytest.mark.parametrize("name", LEVELS)
 def test_shapes_follow_channels_and_strides(name: str, output_stride: int) -> None:
     backbone = without_numbers(name, output_stride)
-    strides = tuple(min(stride, output_stride) for stride in (2, 4, 8, 16, 32))
+    levels = (2, 4, 8, 16, 32, 32) if "lite" in name else (2, 4, 8, 16, 32)
+    strides = tuple(min(stride, output_stride) for stride in levels)
     assert backbone.strides == strides
-    assert backbone.channels == FIVE_LEVELS[name]
+    assert backbone.channels == LEVELS[name]
     if (name, output_stride) == ("inception_v3", 32):
         sizes = [(35, 51), (15, 23), (7, 11), (3, 5), (1, 2)]
         assert shapes(backbone, 75, 107) == [(c, *size) for c, size in zip(backbone.channels, sizes, strict=True)]

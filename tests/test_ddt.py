@@ -19,6 +19,7 @@ from wsol_core.methods.ddt import (
     Moments,
     indicator_scores,
     orient,
+    otsu_threshold,
     pseudo_box,
     regroup,
 )  # fmt: skip
@@ -93,6 +94,27 @@ def test_scores_put_zero_at_one_half_and_intersect_layers() -> None:
     assert indicator_scores([fine])[0].tolist() == [[0, 0.5], [0.75, 1]]
     assert indicator_scores([fine, coarse])[0].tolist() == [[0, 0], [0, 0]]
     assert indicator_scores([torch.zeros(1, 1, 3)])[0].tolist() == [[0.5, 0.5, 0.5]]
+
+
+def test_otsu_equals_a_search_over_all_thresholds() -> None:
+    maps = torch.randn(4, 5, 6, generator=torch.Generator().manual_seed(0)) ** 3
+    for score_map, found in zip(maps, otsu_threshold(maps).flatten().tolist(), strict=True):
+        values = score_map.flatten().double().numpy()
+
+        def between(threshold: float, values: np.ndarray = values) -> float:
+            low, high = values[values <= threshold], values[values > threshold]
+            return float(len(low) * len(high) * (low.mean() - high.mean()) ** 2)
+
+        ordered = np.sort(values)
+        assert between(found) == pytest.approx(max(between(t) for t in ordered[:-1]))
+        assert not np.isin(found, ordered)
+
+
+def test_otsu_puts_its_threshold_at_one_half_and_takes_degenerate_maps() -> None:
+    score_map = torch.tensor([[[1.0, 1.0, 1.0, 9.0]]])
+    assert indicator_scores([score_map], "otsu")[0, 0].tolist() == [0, 0, 0, 1]
+    assert indicator_scores([torch.full((1, 2, 3), 4.0)], "otsu")[0].tolist() == [[0.5] * 3] * 2
+    assert indicator_scores([torch.full((1, 1, 1), 4.0)], "otsu")[0].tolist() == [[0.5]]
 
 
 def test_pseudo_box_by_hand() -> None:

@@ -173,7 +173,7 @@ def test_extent_is_that_of_the_turned_cutout(angle):
 @pytest.mark.parametrize("corner", [(0, 0), (-2, 1), (3, -1), (4, 3)])
 def test_spread_cuts_what_hangs_over(corner):
     layer = np.arange(1, 25, dtype=np.float32).reshape(2, 3, 4)
-    frame = composition.spread(layer, *corner, width=5, height=4)
+    frame = composition.spread(layer, corner[0], corner[1], width=5, height=4)
     for y, x in np.ndindex(4, 5):
         row, column = y - corner[1], x - corner[0]
         inside = 0 <= row < 2 and 0 <= column < 3

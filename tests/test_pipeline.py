@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -123,9 +122,10 @@ def test_experiment_reruns_only_what_depends_on_it(project: Path) -> None:
 
 def test_resolution_of_the_masks_changes_the_masks(project: Path) -> None:
     """DVC restores a stale result where a parameter is named `size`; ours is not."""
+    params = project / "params.yaml"
     for resolution in (5, 7, 5):
-        text = re.sub(r"(pseudo_masks:[^\n]*\n  resolution: )\d+", rf"\g<1>{resolution}", (project / "params.yaml").read_text())
-        (project / "params.yaml").write_text(text)
+        text = re.sub(r"(pseudo_masks:.*\n  resolution: )\d+", rf"\g<1>{resolution}", params.read_text())
+        params.write_text(text)
         run(project, "dvc", "repro", "--single-item", "pseudo_masks")
         with MapStore(project / "data/localization/pseudo_masks.h5") as masks:
             assert masks.shape == (resolution, resolution)
@@ -179,9 +179,9 @@ def test_clean_run_elsewhere_gives_the_same_hashes(project: Path, tmp_path: Path
         (("name: efficientnet_lite0", "name: efficientnet_lite9"), "efficientnet_lite9"),
     ],
 )
-def test_params_typo_is_one_line(project: Path, edit: Sequence[str], expected: str) -> None:
+def test_params_typo_is_one_line(project: Path, edit: tuple[str, str], expected: str) -> None:
     text = (project / "params.yaml").read_text()
-    changed = text.replace("image_side: 224", "image_side: 448", 1).replace(*edit, 1)
+    changed = text.replace("image_side: 224", "image_side: 448", 1).replace(edit[0], edit[1], 1)
     try:
         (project / "params.yaml").write_text(changed)
         found = run(project, sys.executable, "-m", "stages.ddt_boxes", check=False, PYTHONPATH=str(project))

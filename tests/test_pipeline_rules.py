@@ -1,5 +1,6 @@
 """The rules that keep results true, read off `dvc.yaml`, the parameters and the source files."""
 
+import ast
 import subprocess
 import sys
 import textwrap
@@ -200,8 +201,12 @@ def test_stages_do_not_import_each_other_and_nothing_imports_them() -> None:
         assert not [name for name in imported_names(path, ROOT) if name.split(".")[0] == "stages"], path
 
 
-def test_package_files_are_empty() -> None:
-    assert [path for path in SOURCES if path.name == "__init__.py" and path.read_text().strip()] == []
+def test_package_files_hold_a_docstring_at_most() -> None:
+    """Every stage depends on them; DVC warns of empty ones."""
+    files = [path for path in SOURCES if path.name == "__init__.py"]
+    assert files
+    assert [path for path in files if len(ast.parse(path.read_text()).body) > 1] == []
+    assert [path for path in files if ast.get_docstring(ast.parse(path.read_text())) is None] == []
 
 
 def test_no_module_is_named_for_being_nothing_in_particular() -> None:

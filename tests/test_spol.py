@@ -76,7 +76,7 @@ def test_ignored_pixels_carry_no_gradient() -> None:
 
 @pytest.mark.parametrize("stages", [1, 2, 3, 4])
 def test_maps_have_the_resolution_of_the_shallowest_stage(stages: int) -> None:
-    network = MFFNet(create_backbone(SMALL), stages).eval()
+    network = MFFNet(create_backbone(SMALL), range(-stages, 0)).eval()
     images = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8)
     with torch.no_grad():
         maps = segmentation_maps(network, images)
@@ -86,7 +86,7 @@ def test_maps_have_the_resolution_of_the_shallowest_stage(stages: int) -> None:
 
 
 def test_every_parameter_learns() -> None:
-    network = MFFNet(create_backbone(SMALL), 3)
+    network = MFFNet(create_backbone(SMALL), (-3, -2, -1))
     images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
     segmentation_loss(network, Batch(images, torch.ones(2, 16, 16))).backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in network.parameters())

@@ -1,0 +1,1 @@
+"""Weakly supervised localization, detection and segmentation."""

@@ -53,7 +53,10 @@ def write_maps(
             pass
         return
     ids: list[str] = index.table["image_id"].tolist()
-    with create(path, Kind.SCORE, *first.shape[1:]) as writer, tqdm(total=len(ids), desc="maps", unit="image") as bar:
+    with (
+        create(path, Kind.SCORE, *first.shape[1:]) as writer,
+        tqdm(total=len(ids), desc="maps", unit="image", disable=None) as bar,
+    ):
         for part in chain([first], maps):
             rows = ids[int(bar.n) : int(bar.n) + len(part)]
             writer.append(rows, [CLASS_AGNOSTIC] * len(rows), part[: len(rows)].numpy())

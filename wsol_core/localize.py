@@ -145,7 +145,7 @@ def in_threads(work: Callable[[T], R], items: Iterable[T], count: int, title: st
     Threads do, as OpenCV and HDF5 let go of the interpreter while they work.
     """
     with ThreadPoolExecutor(int(os.environ.get("WSOL_WORKERS") or os.cpu_count() or 1)) as pool:
-        yield from tqdm(_in_turns(pool, work, items), total=count, desc=title, unit="map")
+        yield from tqdm(_in_turns(pool, work, items), total=count, desc=title, unit="map", disable=None)
 
 
 def _in_turns(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:

@@ -84,7 +84,7 @@ def score_proposals(proposals: pd.DataFrame, index: ImageIndex, store: MapStore)
     boxes = proposals[list(BOX_COLUMNS)].to_numpy(dtype=np.float32)
     scores = np.zeros(len(proposals), dtype=np.float32)
     groups = proposals.groupby("image_id", sort=False).indices
-    for image_id, rows in tqdm(groups.items(), desc="objectness", unit="image"):
+    for image_id, rows in tqdm(groups.items(), desc="objectness", unit="image", disable=None):
         if image_id not in sizes:
             raise InputError(f"image {image_id!r} has proposals but is not in the index; run the proposals stage again")
         if image_id not in maps:

@@ -78,7 +78,7 @@ def search_proposals(index: ImageIndex, params: ProposalParams, scratch: Path) -
     spawn = multiprocessing.get_context("spawn")
     with (
         ProcessPoolExecutor(worker_count(), spawn, _set_up_worker) as pool,
-        tqdm(total=len(table), initial=done, desc="selective search", unit="image") as bar,
+        tqdm(total=len(table), initial=done, desc="selective search", unit="image", disable=None) as bar,
     ):
         futures = {
             pool.submit(_search_part, images, root, params, path): len(images) for path, images in missing.items()

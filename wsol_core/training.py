@@ -161,7 +161,7 @@ class Trainer:
         steps = math.ceil(len(train) / self._params.batch)
         progress = tqdm(
             total=self._params.epochs * steps, initial=self._state["epoch"] * steps + self._state["step"],
-            desc="train", unit="step", disable=not self._fabric.is_global_zero,
+            desc="train", unit="step", disable=None if self._fabric.is_global_zero else True,
         )  # fmt: skip
         for epoch in range(self._state["epoch"], self._params.epochs):
             self._train_epoch(train, epoch, steps, progress)

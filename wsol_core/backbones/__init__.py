@@ -1,0 +1,1 @@
+"""Named feature pyramids, a file per family."""

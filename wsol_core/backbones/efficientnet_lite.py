@@ -12,12 +12,12 @@ from wsol_core.backbones.pyramid import Pyramid, Statistics, limited_strides
 from wsol_core.errors import InputError
 
 HALF = Statistics((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bicubic")
-LAST_OF_STRIDE = (0, 1, 2, 4)
+LAST_OF_STRIDE = (0, 1, 2, 4, 6)
 NAMES = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
 
 
 class LitePyramid(nn.Module):
-    """The last block of each stride of timm's network; the last level is its whole feature extractor.
+    """The last block of each stride of timm's network, and its whole feature extractor as one level more.
 
     The modules keep timm's names, so that its weights fit.
     """
@@ -39,14 +39,16 @@ class LitePyramid(nn.Module):
 
 
 def efficientnet_lite(name: str, output_stride: int) -> Pyramid:
-    """Build `tf_{name}` of timm: five levels, the last the 1280 channels that its classifier sees.
+    """Build `tf_{name}` of timm: six levels; the fifth is its last block's, the sixth what its classifier sees.
 
     Below output stride 32 timm dilates the stages whose stride it removes.
     """
     network: Any = timm.create_model(f"tf_{name}", output_stride=output_stride)
     channels = tuple(network.blocks[number][-1].bn3.num_features for number in LAST_OF_STRIDE[1:])
     first = network.blocks[0][-1].bn2.num_features
-    return Pyramid(LitePyramid(network), (first, *channels, network.num_features), limited_strides(output_stride), HALF)
+    strides = limited_strides(output_stride)
+    widths = (first, *channels, network.num_features)
+    return Pyramid(LitePyramid(network), widths, (*strides, strides[-1]), HALF)
 
 
 def package_weights(name: str) -> Path:

@@ -1,0 +1,1 @@
+"""Data sets: index, readers, images, loading, and the demo."""

@@ -80,10 +80,10 @@ def _render_all(tasks: list[Task], assets: Path, demo: DemoParams, folder: Path)
     work = partial(render, assets=assets, demo=demo, folder=folder)
     name = tasks[0].name if tasks else ""
     if workers == 1:
-        yield from tqdm(map(work, tasks), name, len(tasks))
+        yield from tqdm(map(work, tasks), name, len(tasks), disable=None)
         return
     with ProcessPoolExecutor(workers, get_context("spawn"), cv2.setNumThreads, (1,)) as pool:
-        yield from tqdm(pool.map(work, tasks, chunksize=8), name, len(tasks))
+        yield from tqdm(pool.map(work, tasks, chunksize=8), name, len(tasks), disable=None)
 
 
 def render(task: Task, assets: Path, demo: DemoParams, folder: Path) -> dict[str, Any]:

@@ -149,7 +149,7 @@ def _write_masks(
         zip(images["image_id"], zip(images["path"], images["height"], images["width"], strict=True), strict=True)
     )
     groups = annotations[annotations["instance"] > 0].groupby("image_id")["instance"]
-    for name, instances in tqdm(groups, "masks", unit="image", disable=not len(groups)):
+    for name, instances in tqdm(groups, "masks", unit="image", disable=None if len(groups) else True):
         path, *shape = places[name]
         try:
             mask = listing.masks(str(name))

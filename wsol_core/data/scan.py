@@ -66,7 +66,11 @@ def list_files(root: Path, workers: int) -> pd.DataFrame:
 
 def _looks(root: Path, paths: Sequence[str], kind: Kind, workers: int) -> Iterator[Inspection]:
     root = root.resolve()
-    with _Cache(kind) as cache, _mapper(workers) as look_at, tqdm(total=len(paths), desc=kind, unit="file") as bar:
+    with (
+        _Cache(kind) as cache,
+        _mapper(workers) as look_at,
+        tqdm(total=len(paths), desc=kind, unit="file", disable=None) as bar,
+    ):
         for start in range(0, len(paths), BATCH):
             batch = [root / path for path in paths[start : start + BATCH]]
             stamps = [_stamp(path) for path in batch]

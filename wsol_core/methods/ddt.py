@@ -5,7 +5,8 @@ images share, the object, from the rest.
 
 Deviations: the sign of a principal component is arbitrary, so it is fixed here: the projection must be larger inside
 than along the border of the feature map, on average over the training images. The box comes from the grid itself,
-scaled to the image, which is what a nearest-neighbour resize of the indicator map gives.
+scaled to the image, which is what a nearest-neighbour resize of the indicator map gives. By parameter the threshold is
+Otsu's instead of 0: zero is the mean of a class's descriptors, too low where objects fill little of their images.
 """
 
 from collections.abc import Iterator, Sequence
@@ -38,6 +39,8 @@ class DDTParams(Block):
     """feature maps of the pyramid, from its end; two of them are intersected (DDT+)"""
     image_side: int = Field(default=448, gt=0)
     """side of the squashed input, in pixels"""
+    threshold: Literal["zero", "otsu"] = "zero"
+    """the object is where the projection is positive (the paper), or exceeds Otsu's threshold of the image"""
     scope: Literal["class", "dataset"] = "class"
     """one component per class, or one for all images"""
     batch: int = Field(default=32, gt=0)
@@ -116,14 +119,38 @@ class Component:
         return torch.einsum("bchw,c->bhw", features.float(), direction) - offset
 
 
-def indicator_scores(projections: Sequence[Tensor]) -> npt.NDArray[np.float16]:
-    """Indicator maps as scores in [0, 1] with the zero of the projection at .5.
+def otsu_threshold(projections: Tensor) -> Tensor:
+    """The threshold of each map that leaves the largest variance between the two sides (Otsu 1979), exact.
 
-    Each projection is divided by its largest absolute value per image. Several layers are intersected (DDT+): enlarged
-    to the finest grid, nearest, and the smallest score taken.
+    Args:
+        projections: `(B, h, w)`.
+
+    Returns:
+        `(B, 1, 1)`: halfway between the two values that it parts.
+    """
+    values = projections.double().flatten(1).sort(dim=1).values
+    count = values.shape[1]
+    below = torch.arange(1, count, dtype=torch.float64, device=values.device)
+    lower = values.cumsum(1)[:, :-1]
+    total = values.sum(1, keepdim=True)
+    between = (lower / below - (total - lower) / (count - below)) ** 2 * below * (count - below)
+    if count == 1:
+        return projections.clone()
+    best = between.argmax(1, keepdim=True)
+    return ((values.gather(1, best) + values.gather(1, best + 1)) / 2).to(projections.dtype)[:, :, None]
+
+
+def indicator_scores(
+    projections: Sequence[Tensor], threshold: Literal["zero", "otsu"] = "zero"
+) -> npt.NDArray[np.float16]:
+    """Indicator maps as scores in [0, 1] with the threshold at .5.
+
+    Each projection, less its threshold, is divided by its largest absolute value per image. Several layers are
+    intersected (DDT+): enlarged to the finest grid, nearest, and the smallest score taken.
 
     Args:
         projections: one `(B, h, w)` per layer.
+        threshold: 0, or each image's own.
 
     Returns:
         `(B, h, w)` float16, of the finest layer's resolution.
@@ -131,6 +158,8 @@ def indicator_scores(projections: Sequence[Tensor]) -> npt.NDArray[np.float16]:
     finest = max((p.shape[1:] for p in projections), key=lambda shape: shape[0] * shape[1])
     scores = []
     for projection in projections:
+        if threshold == "otsu":
+            projection = projection - otsu_threshold(projection)
         peak = projection.abs().amax((1, 2), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
         score = 0.5 + 0.5 * projection / peak
         scores.append(torch.nn.functional.interpolate(score[:, None], size=finest, mode="nearest")[:, 0])
@@ -209,7 +238,8 @@ class Colocalizer:
             yield positions[start : start + self._params.batch], self._scores(self.components[CLASS_AGNOSTIC], layers)
 
     def _scores(self, components: list[Component], layers: list[Tensor]) -> npt.NDArray[np.float16]:
-        return indicator_scores([c.project(features) for c, features in zip(components, layers, strict=True)])
+        projections = [c.project(features) for c, features in zip(components, layers, strict=True)]
+        return indicator_scores(projections, self._params.threshold)
 
     @torch.inference_mode()
     def _features(self, positions: npt.NDArray[np.int64]) -> Iterator[list[Tensor]]:

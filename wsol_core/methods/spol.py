@@ -35,8 +35,8 @@ class SegmentationParams(Block):
     """the network that it starts from"""
     output_stride: int = Field(default=32, ge=8, le=32)
     """stride of the backbone's last stage, in pixels"""
-    stages: int = Field(default=3, ge=1, le=4)
-    """how many of the last stages are fused"""
+    levels: tuple[int, ...] = Field(default=(-3, -2, -1), min_length=1)
+    """feature maps of the pyramid that are fused, counted from its end, shallow to deep; the paper's are the last 3"""
     training: TrainingParams
     """how it is trained"""
 
@@ -66,17 +66,19 @@ def multiply(stages: Sequence[Tensor]) -> Tensor:
 class MFFNet(nn.Module):
     """Multiplicative feature fusion: images `(B, 3, H, W)` to foreground logits at the shallowest fused stage."""
 
-    def __init__(self, backbone: Backbone, stages: int) -> None:
+    def __init__(self, backbone: Backbone, levels: Sequence[int]) -> None:
         super().__init__()
-        channels = backbone.channels[-stages:]
+        channels = [backbone.channels[level] for level in levels]
         self.backbone = backbone
+        self.levels = tuple(levels)
         self.attention = MultiplicativeChannelAttention(channels)
         self.project = nn.ModuleList(nn.Conv2d(width, WIDTH, kernel_size=1) for width in channels)
         self.head = nn.Conv2d(WIDTH, 1, kernel_size=1)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits `(B, h, w)`, with `h` and `w` of the shallowest fused stage."""
-        stages = self.attention(self.backbone(images)[-len(self.project) :])
+        pyramid = self.backbone(images)
+        stages = self.attention([pyramid[level] for level in self.levels])
         resolution = stages[0].shape[2:]
         projected = [
             functional.interpolate(project(features), resolution, mode="bilinear")
@@ -88,7 +90,7 @@ class MFFNet(nn.Module):
 
 def build(params: SegmentationParams) -> MFFNet:
     """The untrained network on its pretrained backbone."""
-    return MFFNet(create_backbone(params.backbone, params.output_stride), params.stages)
+    return MFFNet(create_backbone(params.backbone, params.output_stride), params.levels)
 
 
 def segmentation_loss(model: nn.Module, batch: Batch) -> Tensor:
