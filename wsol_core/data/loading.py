@@ -1,34 +1,43 @@
-"""Images and their targets as batches of tensors, decoded in background processes."""
+"""Images and their targets as batches of tensors, decoded in background threads.
+
+Threads, not processes: decoders let go of the interpreter, and a fork would make the parent copy every page of its heap
+that it writes to afterwards, seconds per epoch.
+"""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, overload
+from typing import NoReturn, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from wsol_core.data.images import Interpolation, decode_squashed
 from wsol_core.errors import InputError
 from wsol_core.maps import MapStore
 
 CACHE_BYTES = 2 << 30
+BATCHES_AHEAD = 3
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 def loader_workers() -> int:
-    """Decoding processes: `WSOL_WORKERS`, by default one per two cores (the others compute)."""
-    return int(os.environ.get("WSOL_WORKERS") or max(1, (os.cpu_count() or 1) // 2))
+    """Decoding threads: `WSOL_WORKERS`, by default one per core."""
+    return int(os.environ.get("WSOL_WORKERS") or os.cpu_count() or 1)
 
 
-class SquashedImages(Dataset[Tensor]):
+class SquashedImages:
     """Images squashed to `height x width`: `(3, height, width)` uint8 RGB, by position in `rows`.
 
-    Images that are read more than once are kept in memory shared by the loader's processes while they fit in 2 GiB.
+    Images that are read more than once are kept in memory while they fit in 2 GiB.
 
     Args:
         root: the data set's root.
@@ -46,21 +55,19 @@ class SquashedImages(Dataset[Tensor]):
         self._paths: list[str] = rows["path"].tolist()
         self._shape = (height, width)
         self._interpolation: Interpolation = interpolation
-        keep = keep and len(rows) * height * width * 3 <= CACHE_BYTES
-        self._kept = _shared(torch.empty((len(rows) if keep else 0, height, width, 3), dtype=torch.uint8))
-        self._filled = _shared(torch.zeros(len(self._kept), dtype=torch.bool))
+        self._keep = keep and len(rows) * height * width * 3 <= CACHE_BYTES
+        self._kept: dict[int, npt.NDArray[np.uint8]] = {}
 
     def __len__(self) -> int:
         return len(self._paths)
 
     def __getitem__(self, position: int) -> Tensor:
-        if len(self._kept) and self._filled[position]:
-            return self._kept[position].permute(2, 0, 1)
-        image = torch.from_numpy(self._decode(position))
-        if len(self._kept):
-            self._kept[position] = image
-            self._filled[position] = True
-        return image.permute(2, 0, 1)
+        image = self._kept.get(position)
+        if image is None:
+            image = self._decode(position)
+            if self._keep:
+                self._kept[position] = image
+        return torch.from_numpy(image).permute(2, 0, 1)
 
     def _decode(self, position: int) -> npt.NDArray[np.uint8]:
         path = self._root / self._paths[position]
@@ -68,12 +75,6 @@ class SquashedImages(Dataset[Tensor]):
             return decode_squashed(path, *self._shape, self._interpolation)
         except (OSError, ValueError, SyntaxError) as error:
             raise InputError(f"{path}: {error}; run `dvc repro prepare` again") from error
-
-
-def _shared(tensor: Tensor) -> Tensor:
-    """The tensor, moved into memory that the loader's processes share."""
-    tensor.share_memory_()  # type: ignore[no-untyped-call]
-    return tensor
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ class Batch:
 
 
 class StoredTargets(Sequence[npt.NDArray[np.float32]]):
-    """Rows of a map store by position, read when asked for; every process opens the file for itself.
+    """Rows of a map store by position, read when asked for.
 
     Args:
         path: the store.
@@ -134,8 +135,7 @@ class StoredTargets(Sequence[npt.NDArray[np.float32]]):
     """
 
     def __init__(self, path: Path, rows: Sequence[int]) -> None:
-        self._path, self._rows = path, rows
-        self._opened: tuple[int, MapStore] | None = None
+        self._store, self._rows = MapStore(path), rows
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -147,16 +147,14 @@ class StoredTargets(Sequence[npt.NDArray[np.float32]]):
     def __getitem__(self, position: int | slice) -> npt.NDArray[np.float32]:
         if isinstance(position, slice):
             raise TypeError("targets are read one by one")
-        if self._opened is None or self._opened[0] != os.getpid():
-            self._opened = (os.getpid(), MapStore(self._path))
-        return self._opened[1][self._rows[position]]
+        return self._store[self._rows[position]]
 
 
-class TrainingSet(Dataset[tuple[Tensor, Tensor]]):
+class TrainingSet:
     """Pairs of a picture and its target map, moved together.
 
     An item's key is `(epoch, position)`: what a picture looks like depends on the seed, the epoch and its position
-    alone, not on the process that loads it. Epoch -1 is for held-out pictures, which do not move.
+    alone, not on the thread that loads it. Epoch -1 is for held-out pictures, which do not move.
 
     Args:
         images: squashed to `geometry.crop_from`.
@@ -183,16 +181,25 @@ class TrainingSet(Dataset[tuple[Tensor, Tensor]]):
 
 def image_batches(images: SquashedImages, positions: Sequence[int], batch: int) -> Iterator[Tensor]:
     """Batches `(B, 3, H, W)` uint8, channels-last, in the order of `positions`."""
-    for pictures in _loader(images, batch_size=batch, sampler=list(positions)):
-        yield pictures.contiguous(memory_format=torch.channels_last)
+    parts = (positions[start : start + batch] for start in range(0, len(positions), batch))
+    for pictures in _ahead(images.__getitem__, parts):
+        yield torch.stack(pictures).contiguous(memory_format=torch.channels_last)
 
 
-def training_batches(pairs: TrainingSet, batches: list[list[tuple[int, int]]]) -> Iterator[Batch]:
+def training_batches(pairs: TrainingSet, batches: Sequence[Sequence[tuple[int, int]]]) -> Iterator[Batch]:
     """One `Batch` for each list of keys, in order."""
-    for pictures, targets in _loader(pairs, batch_sampler=batches):
-        yield Batch(pictures, targets)
+    for items in _ahead(pairs.__getitem__, batches):
+        pictures, targets = zip(*items, strict=True)
+        yield Batch(torch.stack(pictures), torch.stack(targets))
 
 
-def _loader(items: Dataset[Any], **order: Any) -> "DataLoader[Any]":
-    """A loader that leaves torch's random state alone, so that a resumed epoch goes on like an undisturbed one."""
-    return DataLoader(items, num_workers=loader_workers(), prefetch_factor=4, generator=torch.Generator(), **order)
+def _ahead(load: Callable[[K], V], batches: Iterable[Sequence[K]]) -> Iterator[list[V]]:
+    """The items of each batch in order, loaded by threads while earlier batches are in use; a few batches are held."""
+    with ThreadPoolExecutor(loader_workers()) as pool:
+        waiting: deque[list[Future[V]]] = deque()
+        for batch in batches:
+            waiting.append([pool.submit(load, key) for key in batch])
+            if len(waiting) > BATCHES_AHEAD:
+                yield [item.result() for item in waiting.popleft()]
+        for items in waiting:
+            yield [item.result() for item in items]
