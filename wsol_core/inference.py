@@ -53,14 +53,14 @@ def write_maps(
             pass
         return
     ids: list[str] = index.table["image_id"].tolist()
-    with (
-        create(path, Kind.SCORE, *first.shape[1:]) as writer,
-        tqdm(total=len(ids), desc="maps", unit="image", disable=None) as bar,
-    ):
+    progress = tqdm(total=len(ids), desc="maps", unit="image", disable=None)
+    with create(path, Kind.SCORE, *first.shape[1:]) as writer, progress:
+        done = 0
         for part in chain([first], maps):
-            rows = ids[int(bar.n) : int(bar.n) + len(part)]
+            rows = ids[done : done + len(part)]
             writer.append(rows, [CLASS_AGNOSTIC] * len(rows), part[: len(rows)].numpy())
-            bar.update(len(rows))
+            progress.update(len(rows))
+            done += len(rows)
 
 
 @torch.inference_mode()
