@@ -74,7 +74,7 @@ def _print_table(preset: str, header: tuple[str, ...], rows: Iterator[tuple[str,
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{preset}: share of images with IoU >= 0.5, in percent")
+    table = Table(title=f"{preset}: share of images with IoU > 0.5, in percent")
     for position, name in enumerate(header):
         table.add_column(name, justify="left" if position < 2 else "right")
     for cells in rows:

@@ -1,0 +1,51 @@
+"""The map writer with WSFL's pixel classifier over ready images against the bare forward pass of its backbone.
+
+Run `python -m benchmarks.foreground_maps`. Exit code 1 where the ratio misses the goal.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+from unittest.mock import patch
+
+import pandas as pd
+
+from benchmarks.against_forward import ReadyImages, bare_forward, measure
+from wsol_core import inference
+from wsol_core.backbones.create import BackboneParams
+from wsol_core.data.index import ImageIndex
+from wsol_core.methods.wsfl import ForegroundParams, build, foreground_maps
+from wsol_core.training import TrainingParams, launch
+
+GOAL = 0.85
+IMAGES, ROUNDS = 512, 5
+
+
+def main() -> int:
+    """Print both speeds and their ratio."""
+    training = TrainingParams(epochs=1, batch=32, backbone_rate=0, head_rate=0)
+    backbone = BackboneParams(name="efficientnet_lite0", weights="imagenet")
+    model = build(ForegroundParams(backbone=backbone, output_stride=16, training=training))
+    fabric = launch(training.precision)
+    images = ReadyImages(IMAGES, training.image_side)
+    batches = images.batches(training.batch)
+    index = ImageIndex(pd.DataFrame({"image_id": [f"{n:05d}" for n in range(IMAGES)]}), (), "ready", ".")
+
+    with tempfile.TemporaryDirectory() as folder, patch.object(inference, "SquashedImages", lambda *_: images):
+
+        def run() -> None:
+            inference.write_maps(
+                fabric, model, foreground_maps, index, model.backbone.interpolation, training.image_side,
+                training.batch, Path(folder) / "maps.h5",
+            )  # fmt: skip
+
+        run()
+        bare = model.backbone
+        reached = measure(
+            "foreground_maps", IMAGES, run, lambda: bare_forward(fabric, bare, batches), ROUNDS, GOAL
+        )
+    return int(not reached)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
