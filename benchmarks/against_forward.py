@@ -21,7 +21,9 @@ class ReadyImages:
     def __init__(self, count: int, side: int, distinct: int = 64) -> None:
         generator = torch.Generator().manual_seed(0)
         self._count = count
-        self._held = torch.randint(0, 256, (min(count, distinct), side, side, 3), dtype=torch.uint8, generator=generator)
+        self._held = torch.randint(
+            0, 256, (min(count, distinct), side, side, 3), dtype=torch.uint8, generator=generator
+        )
 
     def __len__(self) -> int:
         return self._count
@@ -31,8 +33,9 @@ class ReadyImages:
 
     def batches(self, batch: int) -> list[Tensor]:
         """All images as channels-last batches."""
-        numbers = torch.arange(self._count) % len(self._held)
-        return [self._held[part].permute(0, 3, 1, 2) for part in numbers.split(batch)]
+        starts = range(0, self._count, batch)
+        numbers = [torch.arange(start, min(start + batch, self._count)) % len(self._held) for start in starts]
+        return [self._held[part].permute(0, 3, 1, 2) for part in numbers]
 
 
 @torch.inference_mode()
@@ -44,12 +47,15 @@ def bare_forward(fabric: Fabric, network: nn.Module, batches: Sequence[Tensor]) 
         float(features[-1].flatten()[0])
 
 
-def measure(name: str, images: int, run: Callable[[], None], bare: Callable[[], None], rounds: int, goal: float) -> bool:
+def measure(
+    name: str, images: int, run: Callable[[], None], bare: Callable[[], None], rounds: int, goal: float
+) -> bool:
     """Time `run` and `bare` by turns, print their speeds and ratio, and say whether the goal is reached.
 
     The ratio is the median over pairs of neighbouring runs, so that other load on the machine falls on both sides.
     """
-    _seconds(run), _seconds(bare)
+    run()
+    bare()
     pairs = [(_seconds(run), _seconds(bare)) for _ in range(rounds)]
     ratios = [theirs / ours for ours, theirs in pairs]
     ours, theirs = (images / statistics.median(side) for side in zip(*pairs, strict=True))
