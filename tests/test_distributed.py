@@ -67,6 +67,6 @@ def test_two_processes_give_what_one_gives(small_index: ImageIndex, tmp_path: Pa
     assert expected.keys() == found.keys()
     for name, tensor in expected.items():
         assert torch.allclose(found[name], tensor, atol=1e-5), name
-    curves = [pd.read_csv(folder / "loss.csv") for folder in (one, two)]
-    pd.testing.assert_frame_equal(*curves, rtol=0, atol=1e-5)
+    curve, curve_of_two = (pd.read_csv(folder / "loss.csv") for folder in (one, two))
+    pd.testing.assert_frame_equal(curve_of_two, curve, rtol=0, atol=1e-5)
     assert (two / "maps.h5").read_bytes() == (one / "maps.h5").read_bytes()

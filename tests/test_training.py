@@ -183,7 +183,7 @@ def test_set_without_training_images_is_refused(small_index: ImageIndex, tmp_pat
 SCRIPT = """
 import sys, torch
 from pathlib import Path
-from safetensors.torch import save_file
+from wsol_core.checkpoints import save_checkpoint
 from tests.test_training import Net, PARAMS, loss, pairs
 from wsol_core.data.index import read_index
 from wsol_core.training import Trainer, launch
@@ -202,7 +202,7 @@ if __name__ == "__main__":
     trainer = Trainer(launch("32-true"), Net().eval() if sys.argv[4:] else Net(), slow, PARAMS, 0, Path(sys.argv[2]))
     trainer.fit(pairs(index, "train-weaksup"), pairs(index, "train-fullsup"))
     if trainer._fabric.is_global_zero:
-        save_file(trainer.model.module.state_dict(), sys.argv[2] + ".safetensors")
+        save_checkpoint(Path(sys.argv[2] + ".safetensors"), trainer.model.module.state_dict(), {})
 """
 
 

@@ -67,7 +67,7 @@ def write_maps(
 def _all_maps(
     fabric: Fabric, model: nn.Module, predict: Predict, images: SquashedImages, batch: int
 ) -> Iterator[Tensor]:
-    """Float32 maps of all images in order, in parts; several processes fill the last round with repeats."""
+    """Float32 maps of all images in order, batch by batch; several processes fill the last round with repeats."""
     world, rank = fabric.world_size, fabric.global_rank
     count = len(images) if world == 1 else -(-len(images) // (batch * world)) * batch * world
     mine = [
@@ -80,4 +80,4 @@ def _all_maps(
             maps = predict(model, fabric.to_device(pictures)).float()
         gathered = fabric.all_gather(maps) if world > 1 else maps[None]
         assert isinstance(gathered, Tensor)
-        yield gathered.flatten(0, 1).cpu()
+        yield from gathered.cpu()

@@ -182,7 +182,7 @@ class Trainer:
         batches = [keys[start : start + self._params.batch] for start in range(0, len(keys), self._params.batch)]
         saved = time.monotonic()
         self.model.train()
-        for batch, share in self._shares(train, batches[self._state["step"] :]):
+        for batch, share, seen in self._shares(train, batches[self._state["step"] :]):
             factor = rate_factor(self._params, epoch * steps + self._state["step"], steps)
             for group in self._optimizer.param_groups:
                 group["lr"] = group["peak"] * factor
@@ -192,21 +192,25 @@ class Trainer:
             if self._params.gradient_clip:
                 self._fabric.clip_gradients(self.model, self._optimizer, max_norm=self._params.gradient_clip)
             self._optimizer.step()
-            self._state["total"] += float(loss.detach()) * len(batch.images) / share
-            self._state["seen"] += len(batch.images)
+            self._state["total"] += float(loss.detach()) * seen
+            self._state["seen"] += seen
             self._state["step"] += 1
             progress.update()
             if time.monotonic() - saved > self._pause:
                 self._save()
                 saved = time.monotonic()
 
-    def _shares(self, pairs: TrainingSet, batches: list[list[tuple[int, int]]]) -> Iterator[tuple[Batch, float]]:
-        """This process's part of each batch, and the weight that makes averaged gradients those of the whole batch."""
+    def _shares(self, pairs: TrainingSet, batches: list[list[tuple[int, int]]]) -> Iterator[tuple[Batch, float, float]]:
+        """This process's part of each batch, its weight in the whole batch's gradient, and pictures per process.
+
+        Gradients are averaged over processes; one that gets no picture of a small batch takes one at weight 0.
+        """
         rank, world = self._fabric.global_rank, self._fabric.world_size
-        whole = [batch for batch in batches if len(batch) >= world]
-        parts = [batch[rank::world] for batch in whole]
-        for batch, keys, part in zip(training_batches(pairs, parts), whole, parts, strict=True):
-            yield batch.to(self._fabric.device), len(part) * world / len(keys)
+        parts = [batch[rank::world] for batch in batches]
+        loaded = training_batches(pairs, [part or batch[:1] for part, batch in zip(parts, batches, strict=True)])
+        for batch, keys, part in zip(loaded, batches, parts, strict=True):
+            seen = len(keys) / world
+            yield batch.to(self._fabric.device), len(part) / seen, seen
 
     def _mean_over_processes(self) -> float:
         sums = torch.tensor([self._state["total"], self._state["seen"]], dtype=torch.float64)

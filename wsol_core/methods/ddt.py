@@ -10,6 +10,7 @@ Otsu's instead of 0: zero is the mean of a class's descriptors, too low where ob
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -49,6 +50,15 @@ class DDTParams(Block):
     """of the forward pass; the component is always computed in float64"""
 
 
+@contextmanager
+def _fast_products_of(dtype: torch.dtype) -> Iterator[None]:
+    """Let float32 products of numbers that came as bfloat16 run on bfloat16 units; sums stay float32, nothing is lost."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium" if dtype == torch.bfloat16 else "highest")
+    yield
+    torch.set_float32_matmul_precision(before)
+
+
 @dataclass
 class Moments:
     """Running sums over the descriptors of a stream of feature maps; memory is `C x C` however many there are.
@@ -76,12 +86,13 @@ class Moments:
 
     def add(self, features: Tensor) -> None:
         """Add the descriptors of `features (B, C, h, w)`."""
+        count, _, height, width = features.shape
         descriptors = features.float().permute(0, 2, 3, 1).reshape(-1, self.channels)
-        self.outer += (descriptors.T @ descriptors).double().cpu()
-        total = descriptors.sum(0).double().cpu()
-        inner = features[:, :, 1:-1, 1:-1].float()
-        inside = inner.sum((0, 2, 3)).double().cpu()
-        inside_count = inner.shape[0] * inner.shape[2] * inner.shape[3]
+        with _fast_products_of(features.dtype):
+            self.outer += (descriptors.T @ descriptors).double().cpu()
+        sums = descriptors.view(count, height, width, -1).sum(0).double().cpu()
+        total, inside = sums.sum((0, 1)), sums[1:-1, 1:-1].sum((0, 1))
+        inside_count = count * max(0, height - 2) * max(0, width - 2)
         self.total += total
         self.inside += inside
         self.border += total - inside
