@@ -52,7 +52,7 @@ class DDTParams(Block):
 
 @contextmanager
 def _fast_products_of(dtype: torch.dtype) -> Iterator[None]:
-    """Let float32 products of numbers that came as bfloat16 run on bfloat16 units; sums stay float32, nothing is lost."""
+    """Let float32 products of numbers that came as bfloat16 run on bfloat16 units; sums stay float32."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium" if dtype == torch.bfloat16 else "highest")
     yield
