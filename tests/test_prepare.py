@@ -60,6 +60,7 @@ BAD = {
     "owl/label.jpg": "label out of range",
     "owl/outside.jpg": "box outside the image",
     "owl/nan.jpg": "box outside the image",
+    "owl/over.jpg": "box reaches outside the image",
     "owl/empty.jpg": "empty box",
     "owl/link.jpg": "path outside the root",
     "../owl/up.jpg": "path outside the root",
@@ -69,7 +70,7 @@ BAD = {
 
 @pytest.fixture
 def bad(root: Path) -> Path:
-    names = ("good", "rounded", "twice", "label", "outside", "nan", "empty", "unlisted", "truncated")
+    names = ("good", "rounded", "twice", "label", "outside", "nan", "over", "empty", "unlisted", "truncated")
     picture(root / "images", *(f"owl/{name}.jpg" for name in names))
     owls = root / "images" / "owl"
     (owls / "truncated.jpg").write_bytes((owls / "good.jpg").read_bytes()[:-50])
@@ -79,7 +80,8 @@ def bad(root: Path) -> Path:
     picture(root.parent, "owl/up.jpg", "linked.jpg")
     (owls / "link.jpg").symlink_to(root.parent / "linked.jpg")
     boxes: dict[str, tuple[float, ...]] = {
-        "owl/outside.jpg": (0, 0, WIDTH + 2, 5),
+        "owl/outside.jpg": (WIDTH + 5, 0, 4, 5),
+        "owl/over.jpg": (0, 0, WIDTH + 2, 5),
         "owl/nan.jpg": (float("nan"), 0, 1, 1),
         "owl/empty.jpg": (3, 3, 0, 2),
     }
@@ -107,11 +109,15 @@ def test_fail_reports_every_bad_image_together(bad: Path) -> None:
 def test_skip_leaves_them_out_and_lists_them(bad: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = run(bad, "cub", on_bad_image="skip")
     index, annotations = read_index(output / "index.parquet"), read_annotations(output / "annotations.parquet")
-    assert index.table["image_id"].tolist() == ["owl/good", "owl/rounded"]
-    assert index.table["split"].tolist() == ["train-weaksup", "test"]
-    assert index.table[["width", "height"]].to_numpy().tolist() == [[WIDTH, HEIGHT]] * 2
-    assert annotations[["x0", "y0", "x1", "y1"]].to_numpy().tolist() == [[2, 2, 7, 7], [0, 0, WIDTH, HEIGHT]]
-    assert annotations["instance"].tolist() == [0, 0]
+    assert index.table["image_id"].tolist() == ["owl/good", "owl/over", "owl/rounded"]
+    assert index.table["split"].tolist() == ["train-weaksup", "train-weaksup", "test"]
+    assert index.table[["width", "height"]].to_numpy().tolist() == [[WIDTH, HEIGHT]] * 3
+    assert annotations[["x0", "y0", "x1", "y1"]].to_numpy().tolist() == [
+        [2, 2, 7, 7],
+        [0, 0, WIDTH, 5],
+        [0, 0, WIDTH, HEIGHT],
+    ]
+    assert annotations["instance"].tolist() == [0, 0, 0]
     skipped = pd.read_csv(output / "skipped.csv")
     assert skipped.columns.tolist() == ["image_id", "path", "reason"]
     assert len(skipped) == len(BAD) + 1

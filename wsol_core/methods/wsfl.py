@@ -25,6 +25,8 @@ class ForegroundParams(Block):
     """the network that it starts from"""
     output_stride: int = Field(default=16, ge=8, le=32)
     """pixels per cell of the map: 16 gives 14x14 at 224 pixels (WSFL 4.2)"""
+    level: int = -1
+    """feature map of the pyramid that is classified, counted from its end"""
     training: TrainingParams
     """how it is trained"""
 
@@ -32,21 +34,22 @@ class ForegroundParams(Block):
 class PixelClassifier(nn.Module):
     """A backbone and a 1x1 convolution: images `(B, 3, H, W)` to foreground logits `(B, h, w)`."""
 
-    def __init__(self, backbone: Backbone) -> None:
+    def __init__(self, backbone: Backbone, level: int = -1) -> None:
         super().__init__()
         self.backbone = backbone
-        self.head = nn.Conv2d(backbone.channels[-1], 1, kernel_size=1)
+        self.level = level
+        self.head = nn.Conv2d(backbone.channels[level], 1, kernel_size=1)
         nn.init.normal_(self.head.weight, std=0.01)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of the foreground."""
-        logits: Tensor = self.head(self.backbone(images)[-1])
+        logits: Tensor = self.head(self.backbone(images)[self.level])
         return logits.squeeze(1)
 
 
 def build(params: ForegroundParams) -> PixelClassifier:
     """The untrained classifier on its pretrained backbone."""
-    return PixelClassifier(create_backbone(params.backbone, params.output_stride))
+    return PixelClassifier(create_backbone(params.backbone, params.output_stride), params.level)
 
 
 def foreground_loss(model: nn.Module, batch: Batch) -> Tensor:
