@@ -5,7 +5,6 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from sklearn.decomposition import PCA
 from torch import Tensor
 
 from wsol_core.backbones.create import BackboneParams, create_backbone
@@ -14,11 +13,8 @@ from wsol_core.data.loading import SquashedImages
 from wsol_core.errors import InputError
 from wsol_core.methods.ddt import (
     Colocalizer,
-    Component,
     DDTParams,
-    Moments,
     indicator_scores,
-    orient,
     otsu_threshold,
     pseudo_box,
     regroup,
@@ -26,66 +22,6 @@ from wsol_core.methods.ddt import (
 from wsol_core.training import launch
 
 SMALL = BackboneParams(name="mobilenetv3_small_050", weights="none")
-
-
-def features_with_object(count: int = 6, channels: int = 5) -> Tensor:
-    """Noise `(B, C, 6, 8)` with one strong direction in the middle of the map."""
-    generator = torch.Generator().manual_seed(1)
-    features = torch.randn(count, channels, 6, 8, generator=generator)
-    features[:, :, 2:4, 3:6] += 4 * torch.tensor([1.0, -1, 2, 0, 1])[:, None, None]
-    return features
-
-
-def test_component_equals_pca_of_all_descriptors() -> None:
-    features = features_with_object()
-    moments = Moments(5)
-    for part in features.split(2):
-        moments.add(part)
-    found = moments.component()
-    descriptors = features.permute(0, 2, 3, 1).reshape(-1, 5).numpy()
-    expected = PCA(n_components=1).fit(descriptors)
-    assert np.allclose(found.mean.numpy(), expected.mean_, atol=1e-5)
-    assert abs(float(found.direction.numpy() @ expected.components_[0])) == pytest.approx(1, abs=1e-5)
-
-
-def test_projection_is_positive_on_the_object_whatever_the_eigensolver_says() -> None:
-    features = features_with_object()
-    moments = Moments(5)
-    moments.add(features)
-    projection = moments.component().project(features)
-    assert projection[:, 2:4, 3:6].mean() > 0 > projection[:, 0].mean()
-
-
-@pytest.mark.parametrize("sign", [1, -1])
-def test_flipped_eigenvector_gives_the_same_boxes(sign: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    import wsol_core.methods.ddt as ddt
-
-    features = features_with_object()
-    moments = Moments(5)
-    moments.add(features)
-    expected = [pseudo_box(s, 80, 60) for s in indicator_scores([moments.component().project(features)])]
-    solve = vars(ddt)["eigsh"]
-
-    def flipped(*args: object, **kwargs: object) -> tuple[np.ndarray, np.ndarray]:
-        values, vectors = solve(*args, **kwargs)
-        return values, sign * vectors
-
-    monkeypatch.setattr(ddt, "eigsh", flipped)
-    found = [pseudo_box(s, 80, 60) for s in indicator_scores([moments.component().project(features)])]
-    assert np.array_equal(found, expected)
-    assert expected[0].tolist() == [30, 20, 60, 40]
-
-
-def test_orient_by_hand() -> None:
-    direction, contrast = torch.tensor([1.0, -2.0]), torch.tensor([1.0, 1.0])
-    assert orient(direction, contrast).tolist() == [-1, 2]
-    assert orient(-direction, contrast).tolist() == [-1, 2]
-
-
-def test_projection_by_hand() -> None:
-    component = Component(mean=torch.tensor([1.0, 0.0]), direction=torch.tensor([0.6, 0.8]))
-    features = torch.tensor([2.0, 5.0]).view(1, 2, 1, 1)
-    assert float(component.project(features)) == pytest.approx(0.6 * 1 + 0.8 * 5)
 
 
 def test_scores_put_zero_at_one_half_and_intersect_layers() -> None:

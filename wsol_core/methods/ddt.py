@@ -3,15 +3,13 @@
 All positions of all images of a class are stacked as descriptors; their first principal component separates what the
 images share, the object, from the rest.
 
-Deviations: the sign of a principal component is arbitrary, so it is fixed here: the projection must be larger inside
-than along the border of the feature map, on average over the training images. The box comes from the grid itself,
-scaled to the image, which is what a nearest-neighbour resize of the indicator map gives. By parameter the threshold is
-Otsu's instead of 0: zero is the mean of a class's descriptors, too low where objects fill little of their images.
+Deviations: the component's sign is fixed (see `principal_component`), so that the object is where the projection is
+positive. The box comes from the grid itself, scaled to the image, which is what a nearest-neighbour resize of the
+indicator map gives. By parameter the threshold is Otsu's instead of 0: zero is the mean of a class's descriptors, too
+low where objects fill little of their images.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -19,7 +17,6 @@ import numpy.typing as npt
 import torch
 from lightning_fabric import Fabric
 from pydantic import Field
-from scipy.sparse.linalg import eigsh
 from torch import Tensor
 
 from wsol_core.backbones.create import Backbone, BackboneParams
@@ -28,6 +25,7 @@ from wsol_core.data.loading import SquashedImages, image_batches
 from wsol_core.errors import InputError
 from wsol_core.maps import CLASS_AGNOSTIC
 from wsol_core.params import Block
+from wsol_core.principal_component import Component, Moments, block_component
 from wsol_core.regions import largest_component_box
 
 
@@ -47,87 +45,7 @@ class DDTParams(Block):
     batch: int = Field(default=32, gt=0)
     """images per forward pass"""
     precision: Literal["bf16-mixed", "32-true"] = "bf16-mixed"
-    """of the forward pass; the component is always computed in float64"""
-
-
-@contextmanager
-def _fast_products_of(dtype: torch.dtype) -> Iterator[None]:
-    """Let float32 products of numbers that came as bfloat16 run on bfloat16 units; sums stay float32."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium" if dtype == torch.bfloat16 else "highest")
-    yield
-    torch.set_float32_matmul_precision(before)
-
-
-@dataclass
-class Moments:
-    """Running sums over the descriptors of a stream of feature maps; memory is `C x C` however many there are.
-
-    Attributes:
-        count: descriptors so far.
-        total: `(C,)` float64, their sum.
-        outer: `(C, C)` float64, the sum of their outer products.
-        inside, border: `(C,)` float64, the sums over the positions off and on the border of the map.
-        inside_count, border_count: how many those were.
-    """
-
-    channels: int
-    count: int = 0
-    inside_count: int = 0
-    border_count: int = 0
-    total: Tensor = field(init=False)
-    outer: Tensor = field(init=False)
-    inside: Tensor = field(init=False)
-    border: Tensor = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.total, self.inside, self.border = (torch.zeros(self.channels, dtype=torch.float64) for _ in range(3))
-        self.outer = torch.zeros(self.channels, self.channels, dtype=torch.float64)
-
-    def add(self, features: Tensor) -> None:
-        """Add the descriptors of `features (B, C, h, w)`."""
-        count, _, height, width = features.shape
-        descriptors = features.float().permute(0, 2, 3, 1).reshape(-1, self.channels)
-        with _fast_products_of(features.dtype):
-            self.outer += (descriptors.T @ descriptors).double().cpu()
-        sums = descriptors.view(count, height, width, -1).sum(0).double().cpu()
-        total, inside = sums.sum((0, 1)), sums[1:-1, 1:-1].sum((0, 1))
-        inside_count = count * max(0, height - 2) * max(0, width - 2)
-        self.total += total
-        self.inside += inside
-        self.border += total - inside
-        self.count += len(descriptors)
-        self.inside_count += inside_count
-        self.border_count += len(descriptors) - inside_count
-
-    def component(self) -> "Component":
-        """The mean and the first principal component of the descriptors seen so far."""
-        mean = self.total / self.count
-        covariance = self.outer / self.count - torch.outer(mean, mean)
-        start = np.ones(self.channels)
-        _, vectors = eigsh(covariance.numpy(), k=1, which="LA", v0=start)
-        direction = torch.from_numpy(vectors[:, 0].copy())
-        contrast = self.inside / max(1, self.inside_count) - self.border / max(1, self.border_count)
-        return Component(mean.float(), orient(direction, contrast).float())
-
-
-def orient(direction: Tensor, contrast: Tensor) -> Tensor:
-    """`direction` or its opposite, whichever makes the projection of `contrast` (inside minus border) positive."""
-    return direction if float(direction @ contrast) >= 0 else -direction
-
-
-@dataclass(frozen=True)
-class Component:
-    """A class's mean descriptor and first principal component, `(C,)` float32 each."""
-
-    mean: Tensor
-    direction: Tensor
-
-    def project(self, features: Tensor) -> Tensor:
-        """The indicator maps `(B, h, w)` float32 of `features (B, C, h, w)`; positive where the object is."""
-        direction = self.direction.to(features.device)
-        offset = float(self.mean @ self.direction)
-        return torch.einsum("bchw,c->bhw", features.float(), direction) - offset
+    """of the forward pass; the component is summed in float32 and solved for in float64"""
 
 
 def otsu_threshold(projections: Tensor) -> Tensor:
@@ -234,7 +152,7 @@ class Colocalizer:
             training = torch.from_numpy(self._training[positions])
             if not training.any():
                 raise InputError(f"class {label}: no image in train-weaksup to learn from; add some or drop the class")
-            self.components[label] = [_component(features[training]) for features in layers]
+            self.components[label] = [block_component(features[training]) for features in layers]
             yield positions, self._scores(self.components[label], layers)
 
     def _whole(self) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float16]]]:
@@ -258,12 +176,6 @@ class Colocalizer:
             with self._fabric.autocast():
                 pyramid = self._network(self._fabric.to_device(pictures))
             yield [pyramid[layer] for layer in self._params.layers]
-
-
-def _component(features: Tensor) -> Component:
-    moments = Moments(features.shape[1])
-    moments.add(features)
-    return moments.component()
 
 
 def regroup(batches: Iterator[list[Tensor]], counts: Sequence[int]) -> Iterator[list[Tensor]]:
