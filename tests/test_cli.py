@@ -94,6 +94,12 @@ def test_results_are_those_of_the_preset_in_use() -> None:
     assert list(json.loads(run("results", "--json"))["localization"]) == ["ddt"]
 
 
+def test_without_annotations_results_say_so() -> None:
+    for method in ("ddt", "segmentation-cam", "segmentation-foreground"):
+        save("demo", method, {})
+    assert run("results").startswith("demo: the data set has no annotations")
+
+
 def test_damaged_metrics_are_named() -> None:
     Path("results/demo/localization/ddt.json").write_text("{")
     assert "ddt.json: not valid JSON" in error("results")

@@ -55,6 +55,8 @@ def results(
             typer.echo(found.as_json(figures, sources))
         elif markdown:
             typer.echo(found.as_markdown(figures))
+        elif not any(figures.values()):
+            typer.echo(f"{preset}: the data set has no annotations, so there are no figures; boxes and maps are in data/")
         else:
             _print_table(preset, found.HEADER, found.rows(figures))
 
