@@ -14,8 +14,9 @@ from benchmarks.against_forward import ReadyImages, bare_forward, measure
 from wsol_core import inference
 from wsol_core.backbones.create import BackboneParams
 from wsol_core.data.index import ImageIndex
+from wsol_core.devices import launch
 from wsol_core.methods.wsfl import ForegroundParams, build, foreground_maps
-from wsol_core.training import TrainingParams, launch
+from wsol_core.training import TrainingParams
 
 GOAL = 0.85
 IMAGES, ROUNDS = 256, 5

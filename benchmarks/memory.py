@@ -25,8 +25,8 @@ from wsol_core.backbones.create import Backbone, BackboneParams
 from wsol_core.backbones.pyramid import TORCHVISION, Chain, Pyramid
 from wsol_core.data.index import ImageIndex
 from wsol_core.data.loading import SquashedImages
+from wsol_core.devices import launch
 from wsol_core.methods.ddt import Colocalizer, DDTParams
-from wsol_core.training import launch
 
 BOUND_MIB = 32
 FEW, MANY = 1_000, 20_000

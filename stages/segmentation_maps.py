@@ -4,10 +4,10 @@ from pathlib import Path
 
 from wsol_core.checkpoints import rebuild
 from wsol_core.data.index import read_index
+from wsol_core.devices import launch
 from wsol_core.errors import run_stage
 from wsol_core.inference import write_maps
 from wsol_core.methods.spol import SegmentationParams, build, segmentation_maps
-from wsol_core.training import launch
 
 
 def main(set_name: str, source: str) -> None:

@@ -6,12 +6,13 @@ import torch
 
 from wsol_core.checkpoints import save_checkpoint
 from wsol_core.data.index import read_index
+from wsol_core.devices import launch
 from wsol_core.errors import run_stage
 from wsol_core.methods.spol import SegmentationParams, build, segmentation_loss
 from wsol_core.params import load, preset, seed
 from wsol_core.pseudo_supervision import train_on_store
 from wsol_core.scratch import scratch_folder
-from wsol_core.training import launch, write_loss_curve
+from wsol_core.training import write_loss_curve
 
 INDEX = Path("data/localization/index.parquet")
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from wsol_core.backbones.create import BackboneParams, create_backbone
 from wsol_core.data.index import TRAIN_WEAKSUP, ImageIndex
 from wsol_core.data.loading import SquashedImages
+from wsol_core.devices import launch
 from wsol_core.errors import InputError
 from wsol_core.methods.ddt import (
     Colocalizer,
@@ -19,7 +20,6 @@ from wsol_core.methods.ddt import (
     pseudo_box,
     regroup,
 )  # fmt: skip
-from wsol_core.training import launch
 
 SMALL = BackboneParams(name="mobilenetv3_small_050", weights="none")
 

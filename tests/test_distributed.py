@@ -26,7 +26,8 @@ from wsol_core.checkpoints import save_checkpoint
 from wsol_core.data.index import read_index
 from wsol_core.files import write_csv
 from wsol_core.inference import write_maps
-from wsol_core.training import Trainer, launch
+from wsol_core.devices import launch
+from wsol_core.training import Trainer
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
@@ -36,7 +37,16 @@ if __name__ == "__main__":
     model = Net()
     model.drop = nn.Identity()
     params = PARAMS.model_copy(update={"batch": int(sys.argv[2])})
-    trainer = Trainer(fabric, model, loss, params, 0, folder)
+    stop = len(sys.argv) > 3
+    steps = []
+
+    def counted_loss(*given):
+        steps.append(1)
+        if stop and len(steps) == 9:
+            sys.exit(1)
+        return loss(*given)
+
+    trainer = Trainer(fabric, model, counted_loss, params, 0, folder)
     history = trainer.fit(pairs(index, "train-weaksup"), pairs(index, "train-fullsup"))
     write_maps(fabric, nn.AvgPool2d(8), brightness, index, "bilinear", 32, 5, folder / "maps.h5")
     if fabric.is_global_zero:
@@ -45,23 +55,27 @@ if __name__ == "__main__":
 """
 
 
-def run(folder: Path, batch: int, processes: int) -> None:
+def run(folder: Path, batch: int, processes: int, *stop: str) -> None:
     script = folder.parent / "run.py"
     script.write_text(textwrap.dedent(SCRIPT))
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    words = [sys.executable, *(launcher if processes > 1 else []), str(script), str(folder), str(batch)]
+    words = [sys.executable, *(launcher if processes > 1 else []), str(script), str(folder), str(batch), *stop]
+    every_step = {"WSOL_CHECKPOINT_MINUTES": "0"} if stop else {}
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd()), "WSOL_DEVICE": "cpu", "OMP_NUM_THREADS": "1"}
-    subprocess.run(words, env=environment, check=True, timeout=120)
+    done = subprocess.run(words, env=environment | every_step, timeout=120)
+    assert (done.returncode != 0) == bool(stop)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("batch", [6, 5])
-def test_two_processes_give_what_one_gives(small_index: ImageIndex, tmp_path: Path, batch: int) -> None:
+def test_two_processes_stopped_and_resumed_equal_one(small_index: ImageIndex, tmp_path: Path, batch: int) -> None:
     """16 images: the last batch of an epoch has 4 of 6, or 1 of 5 and so none for the second process."""
     write_index(tmp_path / "index.parquet", small_index)
     one, two = tmp_path / "one", tmp_path / "two"
     run(one, batch, 1)
+    run(two, batch, 2, "stop")
+    assert (two / "checkpoint.pt").exists()
     run(two, batch, 2)
     expected, found = (load_file(folder / "model.safetensors") for folder in (one, two))
     assert expected.keys() == found.keys()

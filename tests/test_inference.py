@@ -12,13 +12,14 @@ from wsol_core.backbones.create import BackboneParams
 from wsol_core.checkpoints import load_checkpoint, rebuild, restore, save_checkpoint
 from wsol_core.data.images import decode_squashed
 from wsol_core.data.index import ImageIndex
+from wsol_core.devices import launch
 from wsol_core.errors import InputError
 from wsol_core.inference import write_maps
 from wsol_core.maps import MapStore
 from wsol_core.methods.wsfl import ForegroundParams, build
 from wsol_core.params import Block
 from wsol_core.scratch import scratch_folder
-from wsol_core.training import TrainingParams, launch
+from wsol_core.training import TrainingParams
 
 PARAMS = ForegroundParams(
     backbone=BackboneParams(name="mobilenetv3_small_050", weights="none"),

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from wsol_core.data.index import TRAIN_FULLSUP, TRAIN_WEAKSUP, ImageIndex
 from wsol_core.data.loading import Batch, Geometry, SquashedImages, StoredTargets, TrainingSet
+from wsol_core.devices import launch
 from wsol_core.errors import InputError
 from wsol_core.maps import CLASS_AGNOSTIC, Kind, create
 from wsol_core.pseudo_supervision import pseudo_supervised, train_on_store
-from wsol_core.training import Trainer, TrainingParams, launch, parameter_groups, rate_factor
+from wsol_core.training import Trainer, TrainingParams, parameter_groups, rate_factor
 
 PARAMS = TrainingParams(epochs=3, batch=5, backbone_rate=0.01, head_rate=0.1, image_side=16, precision="32-true")
 
@@ -186,7 +187,8 @@ from pathlib import Path
 from wsol_core.checkpoints import save_checkpoint
 from tests.test_training import Net, PARAMS, loss, pairs
 from wsol_core.data.index import read_index
-from wsol_core.training import Trainer, launch
+from wsol_core.devices import launch
+from wsol_core.training import Trainer
 import time
 
 if __name__ == "__main__":

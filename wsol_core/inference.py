@@ -34,7 +34,7 @@ def write_maps(
     the batches, and the first one writes.
 
     Args:
-        fabric: from `training.launch`.
+        fabric: from `devices.launch`.
         model: moved to the device and set to evaluation here.
         predict: what to compute.
         index: the images.

@@ -3,11 +3,8 @@
 A killed run continues from its last checkpoint with the same result, bit by bit, as an undisturbed one.
 """
 
-import ctypes
-import logging
 import math
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -23,10 +20,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from wsol_core.data.loading import Batch, Geometry, TrainingSet, training_batches
+from wsol_core.devices import Precision
 from wsol_core.files import write_csv
 from wsol_core.params import Block
 
-Precision = Literal["bf16-mixed", "32-true"]
 Loss = Callable[[nn.Module, Batch], Tensor]
 """From the model and a batch to the mean loss of the batch's pictures."""
 
@@ -97,36 +94,11 @@ def parameter_groups(model: nn.Module, params: TrainingParams) -> list[dict[str,
     return [{"params": group, "lr": rate, "peak": rate} for group, rate in groups if group]
 
 
-def launch(precision: Precision) -> Fabric:
-    """Fabric on the best device here; under `torchrun`, one process of several (gradients are averaged)."""
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    _keep_freed_memory()
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    fabric = Fabric(
-        accelerator=os.environ.get("WSOL_DEVICE", "auto"),
-        devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
-        num_nodes=max(1, processes // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))),
-        strategy="ddp" if processes > 1 else "auto",
-        precision=precision,
-    )
-    fabric.launch()
-    return fabric
-
-
-def _keep_freed_memory() -> None:
-    """Let glibc reuse large blocks instead of giving them back: fresh pages cost a CPU run a third of its time."""
-    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
-        trim_threshold, mmap_threshold = -1, -3
-        libc.mallopt(mmap_threshold, 1 << 30)
-        libc.mallopt(trim_threshold, 1 << 30)
-
-
 class Trainer:
     """One run of the loop. Its state is the model, the optimizer, the position in the epoch and the loss so far.
 
     Args:
-        fabric: from `launch`.
+        fabric: from `devices.launch`.
         model: has the pretrained part as `backbone`.
         loss: of a batch.
         params: how to train.
@@ -165,11 +137,9 @@ class Trainer:
         )  # fmt: skip
         for epoch in range(self._state["epoch"], self._params.epochs):
             self._train_epoch(train, epoch, steps, progress)
-            row = {
-                "epoch": epoch + 1,
-                "train": self._mean_over_processes(),
-                "held_out": self._mean_loss(held_out),
-            }
+            self._gather_sums()
+            mean = self._state["total"] / max(1, self._state["seen"])
+            row = {"epoch": epoch + 1, "train": mean, "held_out": self._mean_loss(held_out)}
             history = [*self._state["history"], row]
             self._state = {"epoch": epoch + 1, "step": 0, "total": 0.0, "seen": 0, "history": history}
             self._save()
@@ -196,7 +166,8 @@ class Trainer:
             self._state["seen"] += seen
             self._state["step"] += 1
             progress.update()
-            if time.monotonic() - saved > self._pause:
+            if self._fabric.broadcast(time.monotonic() - saved > self._pause):
+                self._gather_sums()
                 self._save()
                 saved = time.monotonic()
 
@@ -212,12 +183,12 @@ class Trainer:
             seen = len(keys) / world
             yield batch.to(self._fabric.device), len(part) / seen, seen
 
-    def _mean_over_processes(self) -> float:
+    def _gather_sums(self) -> None:
+        """Leave the epoch's sums over all processes with process 0, whose state is the one that is saved."""
         sums = torch.tensor([self._state["total"], self._state["seen"]], dtype=torch.float64)
         summed = self._fabric.all_reduce(sums.to(self._fabric.device), reduce_op="sum")
         assert isinstance(summed, Tensor)
-        total, seen = summed.tolist()
-        return float(total / max(1, seen))
+        self._state["total"], self._state["seen"] = summed.tolist() if self._fabric.is_global_zero else (0.0, 0.0)
 
     @torch.no_grad()
     def _mean_loss(self, pairs: TrainingSet | None) -> float:
@@ -254,6 +225,8 @@ class Trainer:
             self._optimizer.load_state_dict(content["optimizer"])
             torch.set_rng_state(content["random"].cpu())
             self._state = content["state"]
+            if not self._fabric.is_global_zero:
+                self._state |= {"total": 0.0, "seen": 0.0}
 
 
 def write_loss_curve(path: Path, history: pd.DataFrame) -> None:

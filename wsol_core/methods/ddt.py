@@ -22,6 +22,7 @@ from torch import Tensor
 from wsol_core.backbones.create import Backbone, BackboneParams
 from wsol_core.boxes import Boxes
 from wsol_core.data.loading import SquashedImages, image_batches
+from wsol_core.devices import Precision
 from wsol_core.errors import InputError
 from wsol_core.maps import CLASS_AGNOSTIC
 from wsol_core.params import Block
@@ -44,7 +45,7 @@ class DDTParams(Block):
     """one component per class, or one for all images"""
     batch: int = Field(default=32, gt=0)
     """images per forward pass"""
-    precision: Literal["bf16-mixed", "32-true"] = "bf16-mixed"
+    precision: Precision = "bf16-mixed"
     """of the forward pass; the component is summed in float32 and solved for in float64"""
 
 
@@ -115,7 +116,7 @@ class Colocalizer:
     """Runs DDT over the images of a data set, one forward pass each (two where all classes share one component).
 
     Args:
-        fabric: from `training.launch`.
+        fabric: from `devices.launch`.
         network: the pretrained feature pyramid.
         images: all images of an index, squashed to `params.image_side`.
         labels: `(N,)` their class.
