@@ -1,5 +1,6 @@
 """Hold a method's boxes against the ground truth: `python -m stages.evaluate_localization METHOD`."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ DATA = Path("data/localization")
 
 
 def main(method: str) -> None:
-    """Write `localization/METHOD.json` (figures by split) and three CSV tables under `results/PRESET`."""
+    """Write `localization/METHOD.json` (figures by split) and `curves/METHOD-*.csv` under `results/PRESET`.
+
+    The tables are those of `evaluation.Evaluation`.
+    """
     resolution = params.load(LocalizeParams, "localize").resolution
     results = Path("results") / params.preset()
     index = read_index(DATA / "index.parquet")
@@ -23,21 +27,23 @@ def main(method: str) -> None:
     boxes, _ = read_table(DATA / "boxes" / f"{method}.parquet")
     threshold = read_threshold(DATA / "thresholds" / f"{method}.json")
     with MapStore(DATA / "maps" / f"{method}.h5") as store:
-        found = evaluate(store, boxes, index, annotations, threshold, resolution, params.seed())
+        found = evaluate(store, boxes, index, annotations, DATA / "masks", threshold, resolution, params.seed())
     if not found.figures:
         print(f"{method}: the data set has no annotations, so there is nothing to evaluate")
     write_json(results / "localization" / f"{method}.json", _rounded(found.figures))
-    for name, table in (("thresholds", found.thresholds), ("iou", found.histogram), ("classes", found.classes)):
+    for name, table in found.tables.items():
         write_csv(results / "curves" / f"{method}-{name}.csv", table.round(6))
 
 
 def _rounded(value: Any) -> Any:
-    """Every float in nested dictionaries and lists rounded to six digits, so that last bits make no difference."""
+    """Every float in nested dictionaries and lists rounded, so that last bits make no difference; NaN becomes None."""
     if isinstance(value, dict):
         return {key: _rounded(part) for key, part in value.items()}
     if isinstance(value, list):
         return [_rounded(part) for part in value]
-    return round(value, 6) if isinstance(value, float) else value
+    if isinstance(value, float):
+        return None if math.isnan(value) else round(value, 6)
+    return value
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from wsol_core.boxes import Boxes, iou
 from wsol_core.metrics.localization import (
@@ -14,12 +16,14 @@ from wsol_core.metrics.localization import (
     best_iou,
     bootstrap_interval,
     centre_boxes,
+    class_mean,
     figures,
     gt_known,
     iou_histogram,
     is_correct,
     mean_iou,
-    per_class,
+    per_group,
+    top_k,
 )
 
 
@@ -122,9 +126,51 @@ def test_histogram_bins_hold_their_lower_edge_and_the_last_one_both() -> None:
     np.testing.assert_allclose(shares[[0, 1, 10, 19]], [0.4, 0.2, 0.2, 0.2])
 
 
-def test_per_class_by_hand() -> None:
-    rows = per_class(f32([0.6, 0.5, 0.9]), np.array([0, 0, 2]), 3)
+def test_per_group_by_hand() -> None:
+    rows = per_group(f32([0.6, 0.5, 0.9]), np.array([0, 0, 2]), 3)
     np.testing.assert_allclose(rows, [[2, 0.5, 0.55], [0, np.nan, np.nan], [1, 1, 0.9]], rtol=1e-6)
+
+
+def test_class_mean_by_hand() -> None:
+    correct, labels = np.array([True, True, False, True]), np.array([0, 0, 0, 2])
+    assert class_mean(correct, labels, 3) == pytest.approx((2 / 3 + 1) / 2)
+    assert class_mean(correct, labels, 9) == class_mean(correct, labels, 3)
+    assert np.isnan(class_mean(correct[:0], labels[:0], 3))
+
+
+def test_top_k_by_hand() -> None:
+    ranked = np.array([[3, 1, 2, 4, 5, 0], [3, 1, 2, 4, 5, 0], [3, 1, 2, 4, 5, 0], [3, 1, 2, 4, 5, 0], [-1] * 6])
+    labels = np.array([3, 3, 5, 0, 0])
+    found = top_k(np.array([True, False, True, True, True]), ranked, labels)
+    np.testing.assert_array_equal(found["top1_cls"], [True, True, False, False, False])
+    np.testing.assert_array_equal(found["top5_cls"], [True, True, True, False, False])
+    np.testing.assert_array_equal(found["top1_loc"], [True, False, False, False, False])
+    np.testing.assert_array_equal(found["top5_loc"], [True, False, True, False, False])
+
+
+def test_top_k_wants_one_row_per_image() -> None:
+    with pytest.raises(ValueError, match="2 boxes, 1 predicted and 2 true"):
+        top_k(np.ones(2, bool), np.zeros((1, 5), int), np.zeros(2, int))
+
+
+rankings = st.permutations(range(7)).map(lambda row: row[:6])
+images = st.lists(st.tuples(st.booleans(), rankings, st.integers(0, 6)), min_size=1, max_size=30)
+
+
+@given(images)
+def test_top_k_and_class_mean_agree_with_counting(rows: list[tuple[bool, list[int], int]]) -> None:
+    boxes, ranked, labels = (np.array(column) for column in zip(*rows, strict=True))
+    found = top_k(boxes, ranked, labels)
+    assert set(found) == {"top1_cls", "top5_cls", "top1_loc", "top5_loc"}
+    for name, right in found.items():
+        k = int(name[3])
+        expected = [label in classes[:k] and (box or "cls" in name) for box, classes, label in rows]
+        assert right.tolist() == expected
+        by_class: dict[int, list[bool]] = {}
+        for correct, (_, _, label) in zip(expected, rows, strict=True):
+            by_class.setdefault(label, []).append(correct)
+        shares = [sum(each) / len(each) for each in by_class.values()]
+        assert class_mean(right, labels, 7) == pytest.approx(sum(shares) / len(shares))
 
 
 def split_with(best_threshold: int, best_side: int, images: int = 4) -> SplitIoU:
@@ -133,7 +179,8 @@ def split_with(best_threshold: int, best_side: int, images: int = 4) -> SplitIoU
     swept[:, best_threshold] = 0.8
     centre = np.zeros((images, len(CENTRE_SIDES)), np.float32)
     centre[:, best_side] = 0.8
-    return SplitIoU(final=np.full(images, 0.6, np.float32), swept=swept, centre=centre)
+    final, labels = np.full(images, 0.6, np.float32), np.arange(images) % 2
+    return SplitIoU(final, swept, centre, labels)
 
 
 def test_figures_choose_on_fullsup_and_bound_by_the_oracle() -> None:
@@ -146,7 +193,15 @@ def test_figures_choose_on_fullsup_and_bound_by_the_oracle() -> None:
     assert (test["centre_box"], test["centre_box_oracle"]) == (0, 1)
     assert test["mean_iou"] == pytest.approx(0.6)
     assert test["gt_known_interval"] == [1, 1]
+    assert test["gt_known_class_mean"] == 1
     assert found["full"]["gt_known_fullsup"] == found["full"]["gt_known_oracle"] == found["full"]["centre_box"] == 1
+
+
+def test_the_mean_over_classes_stands_beside_the_mean_over_images() -> None:
+    split = split_with(40, 5)
+    final, labels = f32([0.6, 0.6, 0.6, 0.4]), np.array([0, 0, 0, 4])
+    found = figures({"test": SplitIoU(final, split.swept, split.centre, labels)}, 0.25, "full", 0)["test"]
+    assert (found["gt_known"], found["gt_known_class_mean"]) == (0.75, 0.5)
 
 
 def test_without_fullsup_its_figures_are_none() -> None:

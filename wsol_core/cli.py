@@ -11,8 +11,10 @@ from typing import Annotated
 import typer
 
 from wsol_core.errors import InputError, fail
+from wsol_core.outside.command import app as evaluate_app
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.add_typer(evaluate_app, name="evaluate")
 
 
 @app.callback()
@@ -56,7 +58,9 @@ def results(
         elif markdown:
             typer.echo(found.as_markdown(figures))
         elif not any(figures.values()):
-            typer.echo(f"{preset}: the data set has no annotations, so there are no figures; boxes and maps are in data/")
+            typer.echo(
+                f"{preset}: the data set has no annotations, so there are no figures; boxes and maps are in data/"
+            )
         else:
             _print_table(preset, found.HEADER, found.rows(figures))
 

@@ -47,6 +47,15 @@ class Targets:
     images: pd.DataFrame
     truth: GroundTruth
 
+    def boxes_by_image(self) -> list[Boxes]:
+        """The boxes `(G, 4)` of each image."""
+        starts = np.flatnonzero(np.diff(self.truth.image, prepend=-1))
+        return np.split(self.truth.boxes, starts[1:])
+
+
+Visitor = Callable[[int, FloatArray | None], None]
+"""Takes the position of an image among the targets and its map `(h, w)`, or None where it has none."""
+
 
 def find_targets(index: ImageIndex, boxes: pd.DataFrame, split: str) -> Targets:
     """The images of `split` that have a box in `boxes` with their own label (or class-agnostic), and these boxes.
@@ -65,20 +74,27 @@ def find_targets(index: ImageIndex, boxes: pd.DataFrame, split: str) -> Targets:
 
 
 def sweep(
-    store: MapStore, targets: Targets, thresholds: FloatArray, resolution: int, title: str
+    store: MapStore,
+    targets: Targets,
+    thresholds: FloatArray,
+    resolution: int,
+    title: str,
+    visitor: Visitor | None = None,
 ) -> npt.NDArray[np.float32]:
     """IoU `(N, T)` with their targets of the boxes that N images' maps give at each of T ascending thresholds.
 
     A map is read, upsampled and swept at once, so memory is bounded by the result. An image's map is the one of its
-    label, else its class-agnostic one; without a map its IoU is 0 at every threshold.
+    label, else its class-agnostic one; without a map its IoU is 0 at every threshold. What else is to be measured of
+    the maps, a `visitor` does in the same pass; it is called from several threads, in any order.
     """
-    starts = np.flatnonzero(np.diff(targets.truth.image, prepend=-1))
-    boxes = np.split(targets.truth.boxes, starts[1:])
+    boxes = targets.boxes_by_image()
     ious = np.zeros((len(targets.images), len(thresholds)), dtype=np.float32)
 
     def fill(row: tuple[int, str, int, int, int]) -> None:
         position, image_id, width, height, label = row
         score_map = store.find(image_id, label)
+        if visitor is not None:
+            visitor(position, score_map)
         if score_map is None:
             return
         predicted = boxes_at_thresholds(score_map, thresholds, width, height, resolution)

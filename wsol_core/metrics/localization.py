@@ -1,4 +1,4 @@
-"""Localization with one object class per image: GT-known, its honest thresholds, its interval, the centre box.
+"""Localization with one object class per image: GT-known, Top-k, honest thresholds, interval, centre box.
 
 Everything here works on arrays of IoU. An image without a prediction has an empty box, so its IoU is 0 and it counts
 as wrong; it never leaves the denominator. All figures lie in [0, 1].
@@ -21,6 +21,7 @@ IOU = 0.5
 BINS = 20
 CONFIDENCE = 0.95
 ROUNDS = 10_000
+TOP = (1, 5)
 
 
 @dataclass(frozen=True)
@@ -105,12 +106,50 @@ def iou_histogram(ious: FloatArray) -> npt.NDArray[np.float64]:
     return np.histogram(ious, bins=BINS, range=(0, 1))[0] / max(len(ious), 1)
 
 
-def per_class(ious: FloatArray, labels: npt.NDArray[np.integer], classes: int) -> npt.NDArray[np.float64]:
-    """A row `(images, GT-known, mean IoU)` per class, `(classes, 3)`; NaN where a class has no image."""
-    images = np.bincount(labels, minlength=classes)
-    hits, total = (np.bincount(labels, w, minlength=classes) for w in (is_correct(ious).astype(float), ious))
+def per_group(ious: FloatArray, groups: npt.NDArray[np.integer], count: int) -> npt.NDArray[np.float64]:
+    """A row `(images, GT-known, mean IoU)` per group, `(count, 3)`; NaN where a group has no image.
+
+    `groups (N,)` in [0, count) are the images' labels, or their bins of size.
+    """
+    images = np.bincount(groups, minlength=count)
+    hits, total = (np.bincount(groups, w, minlength=count) for w in (is_correct(ious).astype(float), ious))
     with np.errstate(invalid="ignore"):
         return np.stack([images, hits / images, total / images], axis=1)
+
+
+def class_mean(correct: npt.NDArray[np.bool_], labels: npt.NDArray[np.integer], classes: int) -> float:
+    """Mean over classes of each one's share of `correct (N,)`, as PSOL averages; a class without image is left out.
+
+    NaN without images. It equals the mean over images where all classes have equally many.
+    """
+    images = np.bincount(labels, minlength=classes)
+    hits = np.bincount(labels, correct, minlength=classes)
+    return float((hits[images > 0] / images[images > 0]).mean()) if len(labels) else float("nan")
+
+
+def top_k(
+    correct_box: npt.NDArray[np.bool_], ranked: npt.NDArray[np.integer], labels: npt.NDArray[np.integer]
+) -> dict[str, npt.NDArray[np.bool_]]:
+    """Which images `(N,)` are right by Top-1 and Top-5: keys `top1_cls`, `top5_cls`, `top1_loc`, `top5_loc`.
+
+    Classification is right where the label is among the first k classes, localization where the box is right too
+    (ILSVRC; PSOL, SPOL and BC-CT, which classify and localize apart). The mean of a value is the figure; `class_mean`
+    of it is PSOL's.
+
+    Args:
+        correct_box: `(N,)`, see `is_correct`.
+        ranked: `(N, K)` predicted classes, the likeliest first; K is 5 at least, or the number of classes. An image
+            without a prediction has -1.
+        labels: `(N,)`, 0 or greater.
+
+    Raises:
+        ValueError: the three differ in length.
+    """
+    if not len(correct_box) == len(ranked) == len(labels):
+        raise ValueError(f"{len(correct_box)} boxes, {len(ranked)} predicted and {len(labels)} true classes")
+    classified = {k: (ranked[:, :k] == labels[:, None]).any(axis=1) for k in TOP}
+    localized = {f"top{k}_loc": right & correct_box for k, right in classified.items()}
+    return {f"top{k}_cls": right for k, right in classified.items()} | localized
 
 
 @dataclass(frozen=True)
@@ -121,11 +160,13 @@ class SplitIoU:
         final: IoU `(N,)` of the boxes at the calibrated threshold.
         swept: IoU `(N, T)` of the boxes at each of `THRESHOLDS`.
         centre: IoU `(N, F)` of the centre box of each of `CENTRE_SIDES`.
+        labels: class `(N,)` of each image, 0 or greater.
     """
 
     final: FloatArray
     swept: FloatArray
     centre: FloatArray
+    labels: npt.NDArray[np.integer]
 
 
 def figures(splits: Mapping[str, SplitIoU], threshold: float, fullsup: str, seed: int) -> dict[str, dict[str, Any]]:
@@ -134,7 +175,8 @@ def figures(splits: Mapping[str, SplitIoU], threshold: float, fullsup: str, seed
     `gt_known` stands at `threshold`, which has seen no ground truth; `gt_known_fullsup` at the best threshold of the
     split named `fullsup`; `gt_known_oracle` at the best threshold of the split itself, an upper bound. So with the
     centre box: `centre_box` has the side that is best on `fullsup`, `centre_box_oracle` the best on the split.
-    Where `fullsup` is not among the splits, its figures are None.
+    Where `fullsup` is not among the splits, its figures are None. `gt_known_class_mean` is the mean over classes of
+    what `gt_known` is the mean over images of.
     """
     chosen = splits.get(fullsup)
     best = None if chosen is None else (best_index(gt_known(chosen.swept)), best_index(gt_known(chosen.centre)))
@@ -149,6 +191,7 @@ def _figures(split: SplitIoU, threshold: float, best: tuple[int, int] | None, se
         "gt_known_interval": list(bootstrap_interval(is_correct(split.final), seed)),
         "gt_known_fullsup": None if best is None else float(curve[best[0]]),
         "gt_known_oracle": float(curve[oracle]),
+        "gt_known_class_mean": class_mean(is_correct(split.final), split.labels, int(split.labels.max()) + 1),
         "centre_box": None if best is None else float(centre[best[1]]),
         "centre_box_oracle": float(centre[centre_oracle]),
         "threshold": threshold,

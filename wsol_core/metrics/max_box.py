@@ -1,0 +1,168 @@
+"""MaxBoxAcc and MaxBoxAccV2 (Choe et al., Evaluating Weakly Supervised Object Localization Methods Right, CVPR 2020).
+
+A map is brought to 224x224, multiplied by 255 and cut to whole numbers; at each tau the pixels strictly above
+`int(tau * maximum)` are set. V1 takes the box of the contour that encloses the largest area (on a tie the one whose
+first pixel comes last, as OpenCV's order has it), V2 the best box of any contour, those of holes included; where no
+pixel is set, the box is 0, 0, 0, 0. A contour's box is `x, y, x + w, y + h`, at most 223. Ground truth is scaled to 224
+and cut to whole numbers, not clipped. In the IoU both corners belong to a box, and an image is correct where the best
+IoU with any ground-truth box is at least the wanted one. The best tau is chosen on the measured images: an upper bound.
+"""
+
+import os
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from wsol_core.boxes import Boxes
+from wsol_core.errors import InputError
+from wsol_core.metrics.localization import best_index
+
+Floats = npt.NDArray[np.float64]
+Scores = npt.NDArray[np.float32]
+
+TAUS: Floats = np.arange(100) / 100
+IOUS = (0.3, 0.5, 0.7)
+SIDE = 224
+V1_IOU = 0.5
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class MaxBoxFigures:
+    """Figures in [0, 1], NaN where no image was added.
+
+    Attributes:
+        max_box_acc: V1, at IoU .5 and its best tau.
+        max_box_acc_v2: mean of `by_iou`.
+        by_iou: V2 at each IoU, each at its own best tau.
+        tau: V1's best; the middle one where several are.
+        taus_v2: V2's best at each IoU.
+        curves: accuracy `(T,)` by tau: `v1@50`, `v2@30`, `v2@50`, `v2@70`.
+    """
+
+    max_box_acc: float
+    max_box_acc_v2: float
+    by_iou: dict[float, float]
+    tau: float
+    taus_v2: dict[float, float]
+    curves: dict[str, Floats]
+
+
+class MaxBoxAcc:
+    """Adds up maps one by one, in `WSOL_WORKERS` threads (by default one per core); no map is kept.
+
+    Args:
+        taus: `(T,)` in [0, 1), ascending, at most 255.
+        ious: V2's; V1's is .5.
+    """
+
+    def __init__(self, taus: Floats = TAUS, ious: Sequence[float] = IOUS) -> None:
+        self._taus, self._ious = np.asarray(taus, dtype=np.float64), tuple(ious)
+        if not 0 < len(self._taus) < 256:
+            raise ValueError(f"{len(self._taus)} taus; 1 to 255 can be measured")
+        workers = int(os.environ.get("WSOL_WORKERS") or os.cpu_count() or 1)
+        self._pool = ThreadPoolExecutor(workers)
+        self._running: deque[Future[npt.NDArray[np.int64]]] = deque()
+        self._room = 2 * workers
+        self._maps: list[Scores] = []
+        self._truths: list[npt.NDArray[np.int64]] = []
+        self._images = 0
+        self._correct = np.zeros((1 + len(self._ious), len(self._taus)), dtype=np.int64)
+
+    def add(self, score_map: npt.NDArray[np.floating], truth: Boxes, width: int, height: int, name: str) -> None:
+        """Add an image.
+
+        Args:
+            score_map: `(h, w)` in [0, 1], the whole image.
+            truth: `(G, 4)`, at least one box, in pixels of the original image.
+            width: of the original image.
+            height: of the original image.
+            name: of the image, for messages.
+
+        Raises:
+            InputError: the map is no map or has a value that is not in [0, 1], or there is no box.
+        """
+        if truth.ndim != 2 or truth.shape[1] != 4 or len(truth) == 0 or min(width, height) < 1:
+            raise InputError(
+                f"{name}: ground truth {truth.shape} in {width}x{height}; give one box of 4 numbers or more"
+            )
+        self._maps.append(as_scores(score_map, name))
+        scale = np.array([width, height, width, height])
+        self._truths.append(np.trunc(truth.astype(np.float64) * SIDE / scale).astype(np.int64))
+        if len(self._maps) == BATCH:
+            self._submit()
+
+    def figures(self) -> MaxBoxFigures:
+        """The figures of all images added so far."""
+        self._submit()
+        while self._running:
+            self._collect()
+        with np.errstate(invalid="ignore"):
+            v1, *v2 = self._correct / np.float64(self._images)
+        best = {iou: best_index(curve) for iou, curve in zip(self._ious, v2, strict=True)}
+        by_iou = {iou: float(curve[best[iou]]) for iou, curve in zip(self._ious, v2, strict=True)}
+        names = [f"v2@{round(100 * iou)}" for iou in self._ious]
+        return MaxBoxFigures(
+            max_box_acc=float(v1[best_index(v1)]),
+            max_box_acc_v2=float(np.mean(list(by_iou.values()))),
+            by_iou=by_iou,
+            tau=float(self._taus[best_index(v1)]),
+            taus_v2={iou: float(self._taus[index]) for iou, index in best.items()},
+            curves={f"v1@{round(100 * V1_IOU)}": v1, **dict(zip(names, v2, strict=True))},
+        )
+
+    def _submit(self) -> None:
+        if not self._maps:
+            return
+        self._images += len(self._maps)
+        self._running.append(self._pool.submit(_correct, self._maps, self._truths, self._taus, self._ious))
+        self._maps, self._truths = [], []
+        if len(self._running) > self._room:
+            self._collect()
+
+    def _collect(self) -> None:
+        self._correct += self._running.popleft().result()
+
+
+def as_scores(score_map: npt.NDArray[np.floating], name: str) -> Scores:
+    """A map as `(224, 224)` float32, bilinear.
+
+    Raises:
+        InputError: not `(h, w)` with at least one pixel, or a value that is not in [0, 1].
+    """
+    if score_map.ndim != 2 or score_map.size == 0:
+        raise InputError(f"{name}: a map of shape {score_map.shape}; give one of (height, width)")
+    scores = np.ascontiguousarray(score_map, dtype=np.float32)
+    if not (scores.min() >= 0 and scores.max() <= 1):
+        raise InputError(f"{name}: the map has a value that is NaN or outside [0, 1]; scale it to [0, 1]")
+    if scores.shape != (SIDE, SIDE):
+        resized = cv2.resize(scores, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
+        return np.asarray(np.clip(resized, 0, 1), dtype=np.float32)
+    return scores.copy() if np.shares_memory(scores, score_map) else scores
+
+
+def map_ious(scores: Scores, truth: npt.NDArray[np.int64], taus: Floats) -> tuple[Floats, Floats]:
+    """IoU by tau `(T,)` of V1's box, and the best of V2's, with any box of `truth (G, 4)`, all at 224x224."""
+    from wsol_core.metrics.component_tree import measure
+
+    best, largest = np.empty(len(taus)), np.empty(len(taus))
+    measure(scores, taus, truth, best, largest)
+    return largest, best
+
+
+def _correct(
+    maps: Sequence[Scores], truths: Sequence[npt.NDArray[np.int64]], taus: Floats, ious: tuple[float, ...]
+) -> npt.NDArray[np.int64]:
+    """Number of correct images `(1 + len(ious), T)`: V1, then V2 at each IoU."""
+    total = np.zeros((1 + len(ious), len(taus)), dtype=np.int64)
+    wanted = np.array(ious)[:, None]
+    for scores, truth in zip(maps, truths, strict=True):
+        largest, best = map_ious(scores, truth, taus)
+        total[0] += largest >= V1_IOU
+        total[1:] += best >= wanted
+    return total

@@ -1,0 +1,166 @@
+"""Localization figures of anybody's score maps: the maps alone, a ground truth, and if wanted ranked classes."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from wsol_core.errors import InputError
+from wsol_core.metrics.localization import (
+    CENTRE_SIDES,
+    THRESHOLDS,
+    best_index,
+    best_iou,
+    bootstrap_interval,
+    centre_boxes,
+    gt_known,
+    top_k,
+)
+from wsol_core.metrics.max_box import IOUS, TAUS
+from wsol_core.outside.ground_truth import Truth
+from wsol_core.outside.maps_pass import MapsPass
+from wsol_core.outside.report import Outcome
+from wsol_core.outside.score_maps import ScoreMaps
+
+SEED = 0
+TOP_KEYS = ("top1_cls", "top5_cls", "top1_loc", "top5_loc", "top1_loc_oracle", "top5_loc_oracle")
+BOX_KEYS = ("gt_known", "gt_known_oracle", "max_box_acc", "max_box_acc_v2", "centre_box_oracle", *TOP_KEYS)
+PIXEL_KEYS = ("px_ap", "pixel_iou_oracle")
+ORACLES = (
+    "gt_known_oracle", "max_box_acc", "max_box_acc_v2", "centre_box_oracle", "centre_box_max_box_acc_v2",
+    "top1_loc_oracle", "top5_loc_oracle", "pixel_iou_oracle",
+)  # fmt: skip
+
+NO_BOXES = "the ground truth has no boxes"
+NO_MASKS = "the ground truth has no masks"
+NO_THRESHOLD = "give --threshold; the best one on these images is an oracle"
+NO_CLASSES = "give --classes"
+NOT_ONE_LABEL = "every image must have exactly one label"
+NO_FIFTH = "no image has five classes"
+ORACLE = "at the best value on these very images: an upper bound"
+
+Figures = dict[str, Any]
+Notes = dict[str, str]
+Ranked = npt.NDArray[np.int64]
+
+
+def evaluate_maps(maps: ScoreMaps, truth: Truth, threshold: float | None, ranked: Ranked | None) -> Outcome:
+    """Every localization figure that the inputs allow.
+
+    The images are all of `truth`; box figures leave out those without a box, pixel figures those without a mask. An
+    image without a map counts as wrong. MaxBoxAcc and PxAP are at 224x224 as their authors have them, `gt_known` and
+    Top-k hold boxes against each other in the original image (see `regions.map_box`, `metrics.localization`).
+
+    Args:
+        maps: the maps.
+        truth: the ground truth.
+        threshold: of `gt_known`, `top1_loc` and `top5_loc`; None leaves them out.
+        ranked: predicted classes `(I, 5)` of the truth's images, best first, -1 for none; None leaves Top-k out.
+
+    Raises:
+        InputError: see `MapsPass`; or the threshold is not in [0, 1).
+    """
+    run = MapsPass(maps, truth, _thresholds(threshold))
+    figures: Figures = {"threshold": threshold} | dict.fromkeys((*BOX_KEYS, *PIXEL_KEYS))
+    notes: Notes = dict.fromkeys(ORACLES, ORACLE)
+    tables, curves = {}, {}
+    if len(run.images):
+        curves = {"thresholds": _gt_known(figures, notes, run, threshold), "max_box_acc": _max_box(figures, run)}
+        tables = {"classes": _class_table(run, truth.classes, threshold)}
+        _centre(figures, run)
+        _top_k(figures, notes, run, len(truth.classes), ranked, threshold)
+    else:
+        notes |= dict.fromkeys(BOX_KEYS, NO_BOXES)
+    if run.masked:
+        curves["precision_recall"] = _pixels(figures, run)
+    else:
+        notes |= dict.fromkeys(PIXEL_KEYS, NO_MASKS)
+    counts = {
+        "images": len(truth.images),
+        "images_with_box": len(run.images),
+        "images_with_mask": run.masked,
+        "images_without_prediction": run.missing,
+        "boxes_cut": truth.cut,
+    }
+    notes = {key: note for key, note in notes.items() if key in figures}
+    return Outcome(f"localization in {len(truth.images)} images", figures, counts, notes, tables, curves)
+
+
+def _thresholds(threshold: float | None) -> npt.NDArray[np.float64]:
+    if threshold is None:
+        return THRESHOLDS
+    if not 0 <= threshold < 1:
+        raise InputError(f"threshold {threshold:g}: must lie in [0, 1)")
+    return np.unique([*THRESHOLDS, threshold])
+
+
+def _gt_known(figures: Figures, notes: Notes, run: MapsPass, threshold: float | None) -> pd.DataFrame:
+    best = run.best_threshold()
+    figures |= {"gt_known_oracle": float(run.at(best).mean()), "threshold_oracle": best}
+    if threshold is None:
+        notes["gt_known"] = NO_THRESHOLD
+    else:
+        correct = run.at(threshold)
+        figures |= {"gt_known": float(correct.mean()), "gt_known_interval": list(bootstrap_interval(correct, SEED))}
+    return pd.DataFrame({"threshold": run.thresholds, "gt_known": gt_known(run.swept)})
+
+
+def _max_box(figures: Figures, run: MapsPass) -> pd.DataFrame:
+    found = run.max_box.figures()
+    figures |= {
+        "max_box_acc": found.max_box_acc,
+        "max_box_acc_threshold": found.tau,
+        "max_box_acc_v2": found.max_box_acc_v2,
+        "max_box_acc_v2_by_iou": {f"{iou:g}": value for iou, value in found.by_iou.items()},
+        "max_box_acc_v2_thresholds": {f"{iou:g}": value for iou, value in found.taus_v2.items()},
+    }
+    return pd.DataFrame({"threshold": TAUS, **found.curves})
+
+
+def _centre(figures: Figures, run: MapsPass) -> None:
+    """The best centred box. Its IoU is that of half-open boxes in the original image (MaxBoxAcc's has +1 at 224)."""
+    ious = best_iou(centre_boxes(run.images["width"], run.images["height"]), run.truth)
+    best = best_index(gt_known(ious))
+    shares = [float((ious >= np.float32(iou)).mean(axis=0).max()) for iou in IOUS]
+    figures |= {
+        "centre_box_oracle": float(gt_known(ious)[best]),
+        "centre_box_side": float(CENTRE_SIDES[best]),
+        "centre_box_max_box_acc_v2": float(np.mean(shares)),
+    }
+
+
+def _top_k(
+    figures: Figures, notes: Notes, run: MapsPass, classes: int, ranked: Ranked | None, threshold: float | None
+) -> None:
+    if ranked is None or (run.images["labels"].map(len) != 1).any():
+        notes |= dict.fromkeys(TOP_KEYS, NO_CLASSES if ranked is None else NOT_ONE_LABEL)
+        return
+    own, labels = ranked[run.boxed], run.images["labels"].map(lambda row: row[0]).to_numpy(np.int64)
+    oracle = top_k(run.at(run.best_threshold()), own, labels)
+    figures |= {(f"{key}_oracle" if "loc" in key else key): float(right.mean()) for key, right in oracle.items()}
+    if threshold is None:
+        notes |= {"top1_loc": NO_THRESHOLD, "top5_loc": NO_THRESHOLD}
+    else:
+        honest = top_k(run.at(threshold), own, labels)
+        figures |= {key: float(right.mean()) for key, right in honest.items()}
+    if classes > own.shape[1] and (own[:, -1] < 0).all():
+        short = [key for key in TOP_KEYS if key.startswith("top5")]
+        figures |= dict.fromkeys(short)
+        notes |= dict.fromkeys(short, NO_FIFTH)
+
+
+def _pixels(figures: Figures, run: MapsPass) -> pd.DataFrame:
+    found = run.pixels.figures()
+    figures |= {"px_ap": found.px_ap, "pixel_iou_oracle": found.pixel_iou}
+    return pd.DataFrame({"recall": found.recall, "precision": found.precision})
+
+
+def _class_table(run: MapsPass, classes: tuple[str, ...], threshold: float | None) -> pd.DataFrame:
+    """GT-known per class; an image of several labels counts for each."""
+    correct = run.at(run.best_threshold() if threshold is None else threshold)
+    rows = run.images.assign(correct=correct)[["labels", "correct"]].explode("labels").dropna()
+    groups = rows.groupby("labels")["correct"].agg(["size", "mean"])
+    table = pd.DataFrame({"class": [classes[int(label)] for label in groups.index], "images": groups["size"].tolist()})
+    table["gt_known_oracle" if threshold is None else "gt_known"] = groups["mean"].to_numpy(np.float64)
+    return table

@@ -1,0 +1,120 @@
+"""Segmentation figures of anybody's label masks, and of anybody's per-class saliency maps."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from wsol_core.errors import InputError
+from wsol_core.maps import IGNORE
+from wsol_core.metrics.saliency import SaliencyAP
+from wsol_core.metrics.segmentation import Confusion
+from wsol_core.outside.label_masks import LabelMasks, Labels
+from wsol_core.outside.names import ImageNames
+from wsol_core.outside.report import Outcome
+from wsol_core.outside.score_maps import ScoreMaps
+
+BACKGROUND = 0
+
+
+def evaluate_masks(
+    predicted: LabelMasks | None, truth: LabelMasks, classes: tuple[str, ...], maps: ScoreMaps | None
+) -> Outcome:
+    """Mean IoU (VOC protocol) and the average precision of per-class saliency maps, as far as the inputs allow.
+
+    All masks of `truth` count. Without a prediction every pixel of an image is wrong, its background too.
+
+    Args:
+        predicted: masks with the same names and sizes; None leaves mIoU out.
+        truth: masks; 255 is ignored.
+        classes: names by number in the masks, 0 the background.
+        maps: maps per class, label k for class k + 1 of the masks (a map store numbers classes without background);
+            only those of classes that an image shows are looked at. None leaves `saliency_ap` out.
+
+    Raises:
+        InputError: a mask or map is damaged, belongs to no image, or has another size or an unknown class.
+    """
+    figures: dict[str, Any] = {"miou": None, "saliency_ap": None}
+    notes: dict[str, str] = {}
+    counts = {"images": len(truth)}
+    table = pd.DataFrame({"number": range(len(classes)), "class": classes})
+    if predicted is None:
+        notes["miou"] = "give --masks"
+    else:
+        ious = _ious(predicted, truth, classes)
+        table["iou"] = ious
+        figures["miou"] = float(np.nanmean(ious)) if not np.isnan(ious).all() else None
+        counts["images_without_prediction"] = len(truth) - len(predicted)
+    if maps is None:
+        notes["saliency_ap"] = "give --maps"
+    else:
+        found = _saliency(maps, truth, classes)
+        figures["saliency_ap"], counts["saliency_maps"] = found.saliency_ap, found.pairs
+        table["saliency_ap"] = [found.per_class.get(number, np.nan) for number in range(len(classes))]
+    return Outcome(f"segmentation of {len(truth)} images", figures, counts, notes, {"classes": table})
+
+
+def numbered_classes(truth: LabelMasks) -> tuple[str, ...]:
+    """Class names where nobody gave any: the numbers from 0 to the greatest in the true masks."""
+    greatest = BACKGROUND
+    for name in tqdm(truth, "classes", unit="mask", disable=None):
+        labels = truth.read(name)
+        greatest = max(greatest, int(labels[labels != IGNORE].max(initial=0)))
+    return tuple(str(number) for number in range(greatest + 1))
+
+
+def _ious(predicted: LabelMasks, truth: LabelMasks, classes: tuple[str, ...]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """IoU per class; one more class, which the truth never shows, stands for pixels without a prediction."""
+    found = _by_image(predicted, truth)
+    nothing = len(classes)
+    confusion = Confusion(nothing + 1)
+    for name in tqdm(truth, "masks", unit="mask", disable=None):
+        own = _known(truth.read(name), classes, truth, name)
+        if name not in found:
+            guess = np.full(own.shape, nothing, dtype=np.int64)
+        else:
+            labels = _known(predicted.read(found[name]), classes, predicted, found[name])
+            if labels.shape != own.shape:
+                raise InputError(
+                    f"{predicted.path(found[name])}: {labels.shape[1]}x{labels.shape[0]} pixels, but the ground truth "
+                    f"has {own.shape[1]}x{own.shape[0]}; masks have the size of the original image"
+                )
+            guess = labels.astype(np.int64)
+        confusion.add(guess, own, name)
+    per_class = confusion.figures().per_class
+    return np.array([per_class[number] for number in range(nothing)], dtype=np.float64)
+
+
+def _by_image(predicted: LabelMasks, truth: LabelMasks) -> dict[str, str]:
+    found = ImageNames(truth.image_ids).find_all(predicted.image_ids, predicted.root)
+    by_image: dict[str, str] = {}
+    for image_id, name in zip(found, predicted.image_ids, strict=True):
+        if image_id in by_image:
+            raise InputError(f"{predicted.path(name)}: image {image_id!r} has a second mask; remove one")
+        by_image[image_id] = name
+    return by_image
+
+
+def _known(labels: Labels, classes: tuple[str, ...], masks: LabelMasks, name: str) -> Labels:
+    wrong = labels[(labels >= len(classes)) & (labels != IGNORE)]
+    if wrong.size:
+        raise InputError(
+            f"{masks.path(name)}: holds class {wrong.flat[0]}, but classes go from 0 to {len(classes) - 1}"
+        )
+    return labels
+
+
+def _saliency(maps: ScoreMaps, truth: LabelMasks, classes: tuple[str, ...]) -> Any:
+    scores = SaliencyAP()
+    found = ImageNames(truth.image_ids).find_all(maps.names, maps.place)
+    for name, image_id in zip(tqdm(maps.names, "saliency", unit="image", disable=None), found, strict=True):
+        own = _known(truth.read(image_id), classes, truth, image_id)
+        for label in maps.labels(name):
+            number = label + 1
+            if not BACKGROUND < number < len(classes):
+                raise InputError(f"{maps.place}: image {name!r} has a map for {label}, which is no class number")
+            if (own == number).any():
+                mask = np.where(own == IGNORE, IGNORE, own == number).astype(np.uint8)
+                scores.add(maps.read(name, label), mask, number, f"{maps.place}: {name}")
+    return scores.figures()
