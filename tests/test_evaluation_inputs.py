@@ -1,5 +1,6 @@
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -358,6 +359,7 @@ def test_cub_counts_its_test_split(tmp_path):
     assert truth.images.to_dict("records") == [{"image_id": "001.Bird/y", "labels": [0], "width": 40, "height": 20}]
     assert truth.boxes[BOX].to_numpy().tolist() == [[5, 6, 15, 17]]
     assert truth.mask("001.Bird/y") is None
+    assert truth.elsewhere == {"001.Bird/x"}
 
 
 def test_cub_needs_its_images_for_their_size(tmp_path):
@@ -456,6 +458,10 @@ def test_a_prepared_data_set_counts_its_test_split(tmp_path):
     truth = read_ground_truth(tmp_path)
     assert truth.images["image_id"].tolist() == ["a"]
     assert truth.boxes[BOX].to_numpy().tolist() == [[0, 0, 2, 2]]
+    assert truth.elsewhere == {"b"}
+    assert read_ground_truth(tmp_path, split="train-weaksup").images["image_id"].tolist() == ["b"]
+    with pytest.raises(InputError, match="no image of this split; it has 2 in others"):
+        read_ground_truth(tmp_path, split="train-fullsup")
     mask = truth.mask("a")
     assert mask is not None
     assert mask.tolist() == [[0, 1], [0, 0]]
@@ -558,7 +564,9 @@ def test_a_table_of_the_pipeline(tmp_path, truth):
     table = pd.DataFrame({"image_id": ["a/one", "elsewhere"], "score": 1.0, "label": -1})
     table[BOX] = np.array([[0, 0, 5, 5], [0, 0, 900, 900]], dtype=np.float32)
     write_table(tmp_path / "boxes.parquet", table)
-    boxes, _ = read_boxes(tmp_path / "boxes.parquet", truth)
+    with pytest.raises(InputError, match="no ground truth for image 'elsewhere'"):
+        read_boxes(tmp_path / "boxes.parquet", truth)
+    boxes, _ = read_boxes(tmp_path / "boxes.parquet", replace(truth, elsewhere=frozenset({"elsewhere"})))
     assert boxes[["image_id", "label"]].to_numpy().tolist() == [["a/one", -1]]
     write_table(tmp_path / "boxes.parquet", table.assign(label=2))
     with pytest.raises(InputError, match="unknown class number 2"):

@@ -29,6 +29,7 @@ Truth = Annotated[
 Out = Annotated[Path, typer.Option(help="JSON to write; tables (.csv) and curves (.png) go beside it, same stem.")]
 ClassMaps = Annotated[Path | None, typer.Option(help="HDF5 file of maps per class: maps, image_id, label.")]
 
+Split = Annotated[str, typer.Option(help="Of CUB or data/SET; what is predicted for other splits is passed over.")]
 OUT = Path("metrics.json")
 
 
@@ -39,6 +40,7 @@ def localization(
     threshold: Annotated[float | None, typer.Option(help="Of the maps, for gt_known and top1_loc, top5_loc.")] = None,
     classes: Annotated[Path | None, typer.Option(help="CSV of class scores: image_id, class, score.")] = None,
     mask_root: Annotated[Path | None, typer.Option(help="Folder of the masks that localization.txt names.")] = None,
+    split: Split = "test",
     out: Out = OUT,
 ) -> None:
     """GT-known, Top-1, Top-5, MaxBoxAcc, MaxBoxAccV2, PxAP, and the centre box beside them.
@@ -53,7 +55,7 @@ def localization(
         from wsol_core.outside.localization import evaluate_maps
         from wsol_core.outside.ranked_classes import read_ranked_classes
 
-        truth = read_ground_truth(ground_truth, mask_root)
+        truth = read_ground_truth(ground_truth, mask_root, split)
         ranked = None if classes is None else read_ranked_classes(classes, truth)
         _finish(out, evaluate_maps(_opened(stack, maps), truth, threshold, ranked))
 
@@ -65,6 +67,7 @@ def detection(
         Path | None, typer.Option(help="COCO results .json, folder of comp4_det_test_CLASS.txt, or a .parquet table.")
     ] = None,
     maps: ClassMaps = None,
+    split: Split = "test",
     out: Out = OUT,
 ) -> None:
     """VOC07 and VOC10 mAP, COCO AP, CorLoc with and without classes, proposal recall; point_map of per-class maps.
@@ -80,7 +83,7 @@ def detection(
 
         if boxes is None and maps is None:
             raise InputError("nothing to evaluate: give --boxes, or --maps, or both")
-        truth = read_ground_truth(ground_truth)
+        truth = read_ground_truth(ground_truth, split=split)
         table, cut = (None, 0) if boxes is None else read_boxes(boxes, truth)
         _finish(out, evaluate_boxes(table, cut, truth, None if maps is None else _opened(stack, maps)))
 

@@ -91,6 +91,8 @@ def peaks(maps: ScoreMaps, truth: Truth) -> pd.DataFrame:
     rows = []
     found = truth.names.find_all(maps.names, maps.place)
     for name, image_id in zip(tqdm(maps.names, "peaks", unit="image", disable=None), found, strict=True):
+        if image_id in truth.elsewhere:
+            continue
         width, height = sizes[image_id]
         for label in maps.labels(name):
             if not 0 <= label < len(truth.classes):

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +45,7 @@ class Truth:
         image_numbers: ids by the numbers that COCO gives to images.
         class_numbers: positions in `classes` by the numbers that the layout gives to classes; empty where it has none.
         cut: how many boxes reached outside their image.
+        elsewhere: ids of the layout's images in other splits; what is predicted for them is passed over.
     """
 
     images: pd.DataFrame
@@ -54,11 +55,12 @@ class Truth:
     image_numbers: dict[int, str] = field(default_factory=dict)
     class_numbers: dict[int, int] = field(default_factory=dict)
     cut: int = 0
+    elsewhere: frozenset[str] = frozenset()
 
     @property
     def names(self) -> ImageNames:
-        """Finds an image by what a file calls it."""
-        return ImageNames(self.images["image_id"], self.image_numbers)
+        """Finds an image, of this split or another, by what a file calls it."""
+        return ImageNames([*self.images["image_id"], *self.elsewhere], self.image_numbers)
 
     def find_class(self, name: object, place: object) -> int:
         """The position of the class that has this name, or this number.
@@ -74,16 +76,16 @@ class Truth:
         raise InputError(f"{place}: unknown class {text!r}{nearest(text, self.classes)}")
 
 
-def read_ground_truth(path: Path, mask_root: Path | None = None) -> Truth:
+def read_ground_truth(path: Path, mask_root: Path | None = None, split: str = TEST) -> Truth:
     """Read the ground truth at `path`; the layout is known by its files.
 
     - COCO JSON: a file. Sizes and numbers from it; masks from its segmentations.
     - VOC: a folder of `.xml` files (or one that has them in `Annotations/`), all of which count; or an image set,
       `ImageSets/Main/test.txt`. Masks from `SegmentationObject/`.
-    - CUB: the folder of its authors; the test split. Sizes from `images/`, masks from `segmentations/`.
+    - CUB: the folder of its authors; the images of `split`. Sizes from `images/`, masks from `segmentations/`.
     - The metadata folder of "Evaluating Weakly Supervised Object Localization Methods Right", of one split;
       paths of masks count from `mask_root`, by default the folder itself.
-    - `data/SET` of this pipeline, after `prepare`; the test split.
+    - `data/SET` of this pipeline, after `prepare`; the images of `split`.
 
     Raises:
         InputError: another layout, a missing or malformed file, an image twice, a path outside the root, or a box that
@@ -97,7 +99,7 @@ def read_ground_truth(path: Path, mask_root: Path | None = None) -> Truth:
         return _checked(_metadata(path, mask_root or path), path)
     for mark, reader in _FOLDERS.items():
         if (path / mark).is_file():
-            return _checked(reader(path), path)
+            return _checked(reader(path, split), path)
     if path.is_dir() and (folder := voc_xml.find_folder(path)):
         return _checked(_of_listing(*voc_xml.read_folder(folder)), path)
     raise InputError(f"{path}: no ground truth; it may be {LAYOUTS}")
@@ -106,7 +108,8 @@ def read_ground_truth(path: Path, mask_root: Path | None = None) -> Truth:
 def _checked(truth: Truth, path: Path) -> Truth:
     images, boxes = truth.images.sort_values("image_id", ignore_index=True), truth.boxes.reset_index(drop=True)
     if not len(images):
-        raise InputError(f"{path}: no image in it")
+        splits = f" of this split; it has {len(truth.elsewhere)} in others" if truth.elsewhere else " in it"
+        raise InputError(f"{path}: no image{splits}")
     if (twice := images["image_id"].duplicated()).any():
         raise InputError(f"{path}: image {images['image_id'][twice].iloc[0]!r} stands in it twice")
     wrong = boxes[~boxes["label"].between(0, len(truth.classes) - 1)]
@@ -114,8 +117,7 @@ def _checked(truth: Truth, path: Path) -> Truth:
         raise InputError(f"{path}: image {wrong['image_id'].iloc[0]!r} has a box of an unknown class")
     boxes, cut = cut_to_images(boxes, images, path)
     boxes = boxes.sort_values("image_id", kind="stable", ignore_index=True)
-    masks = truth.mask
-    return Truth(images, boxes, truth.classes, masks, truth.image_numbers, truth.class_numbers, cut)
+    return replace(truth, images=images, boxes=boxes, cut=cut)
 
 
 def cut_to_images(boxes: pd.DataFrame, images: pd.DataFrame, place: object) -> tuple[pd.DataFrame, int]:
@@ -165,12 +167,13 @@ def _coco(path: Path) -> Truth:
     return _of_listing(listing, sizes, numbers, classes)
 
 
-def _cub(root: Path) -> Truth:
+def _cub(root: Path, split: str) -> Truth:
     listing = cub.read(root, DataParams(name="CUB", source="cub", reader="cub"))
-    images = listing.images[listing.images["split"] == TEST]
+    chosen = listing.images["split"] == split
+    images = listing.images[chosen]
     shapes = [_picture_size(root, path) for path in images["path"]]
     sizes = pd.DataFrame(shapes, columns=["width", "height"]).assign(image_id=images["image_id"].to_numpy())
-    return _of_listing(listing, sizes)
+    return replace(_of_listing(listing, sizes), elsewhere=frozenset(listing.images.loc[~chosen, "image_id"]))
 
 
 def _picture_size(root: Path, path: str) -> tuple[int, int]:
@@ -184,9 +187,9 @@ def _picture_size(root: Path, path: str) -> tuple[int, int]:
         raise InputError(f"{root / path}: not a readable image ({error}); sizes are taken from it") from error
 
 
-def _prepared(root: Path) -> Truth:
+def _prepared(root: Path, split: str) -> Truth:
     index = read_index(root / "index.parquet")
-    images = index.split(TEST)
+    images = index.split(split)
     boxes = read_annotations(root / "annotations.parquet")
     kept = boxes[boxes["image_id"].isin(images["image_id"])]
 
@@ -199,7 +202,8 @@ def _prepared(root: Path) -> Truth:
         with Image.open(file, formats=["PNG"]) as picture:
             return (np.asarray(picture) > 0).astype(np.uint8)
 
-    return Truth(images, kept, index.classes, mask)
+    elsewhere = frozenset(index.table["image_id"]) - frozenset(images["image_id"])
+    return Truth(images, kept, index.classes, mask, elsewhere=elsewhere)
 
 
 def _metadata(root: Path, mask_root: Path) -> Truth:
@@ -234,7 +238,7 @@ def _partly_masked(boxes: pd.DataFrame) -> frozenset[str]:
     return frozenset(boxes.loc[boxes["instance"] == 0, "image_id"])
 
 
-_FOLDERS: dict[str, Callable[[Path], Truth]] = {
+_FOLDERS: dict[str, Callable[[Path, str], Truth]] = {
     "bounding_boxes.txt": _cub,
     "index.parquet": _prepared,
 }

@@ -114,6 +114,8 @@ def _names_by_image(maps: ScoreMaps, truth: Truth) -> dict[str, str]:
     """The source's name of each image that has a map."""
     names: dict[str, str] = {}
     for name, image_id in zip(maps.names, truth.names.find_all(maps.names, maps.place), strict=True):
+        if image_id in truth.elsewhere:
+            continue
         if image_id in names:
             raise InputError(f"{maps.place}: {names[image_id]!r} and {name!r} are both maps of image {image_id!r}")
         names[image_id] = name

@@ -117,12 +117,11 @@ def _pipeline_table(path: Path, truth: Truth) -> pd.DataFrame:
     if len(wrong := table[~table["label"].between(CLASS_AGNOSTIC, len(truth.classes) - 1)]):
         raise InputError(f"{path}: unknown class number {wrong['label'].iloc[0]}")
     boxes, scores = table[list(BOX_COLUMNS)].to_numpy(np.float32), table["score"].to_numpy(np.float64)
-    known = table["image_id"].isin(truth.images["image_id"]).to_numpy()
-    labels = table["label"].to_numpy()[known].tolist()
-    return _table(truth, path, table["image_id"][known].tolist(), boxes[known], scores[known], labels)
+    return _table(truth, path, table["image_id"].tolist(), boxes, scores, table["label"].tolist())
 
 
 def _table(truth: Truth, place: Path, names: list[Any], boxes: Any, scores: Any, labels: list[int]) -> pd.DataFrame:
     table = pd.DataFrame({"image_id": truth.names.find_all(names, place)}, dtype=object)
     table[list(BOX_COLUMNS)] = boxes
-    return table.assign(score=scores, label=labels)
+    table = table.assign(score=scores, label=labels)
+    return table[~table["image_id"].isin(truth.elsewhere)].reset_index(drop=True)

@@ -37,6 +37,7 @@ def read_ranked_classes(path: Path, truth: Truth) -> npt.NDArray[np.int64]:
         "label": table["class"].map(labels),
         "score": scores,
     })  # fmt: skip
+    ranked = ranked[~ranked["image_id"].isin(truth.elsewhere)]
     if (twice := ranked.duplicated(["image_id", "label"])).any():
         raise InputError(f"{path}: image {ranked['image_id'][twice].iloc[0]!r} has a class twice")
     ranked = ranked.sort_values(["image_id", "score"], ascending=[True, False], kind="stable")
