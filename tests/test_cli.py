@@ -17,7 +17,7 @@ segmentation: {sources: [cam, foreground]}
 """
 FOUND = {
     "gt_known": 0.9126, "gt_known_interval": [0.88, 0.935], "gt_known_fullsup": 0.92, "gt_known_oracle": 0.93,
-    "centre_box": 0.5, "threshold": 0.35, "mean_iou": 0.8,
+    "centre_box": 0.5, "threshold": 0.35, "mean_iou": 0.8, "max_box_acc_v2": 0.66, "px_ap": 0.71,
 }  # fmt: skip
 FIVE = {name: FOUND[name] for name in ("gt_known", "gt_known_fullsup", "gt_known_oracle", "centre_box", "threshold")}
 
@@ -79,8 +79,8 @@ def test_json_has_no_plain_segmentation_where_the_first_source_has_none(sources:
 def test_tables_are_in_percent_with_the_interval() -> None:
     lines = run("results", "--markdown").splitlines()
     assert lines[0].startswith("| method | split | GT-known |")
-    assert lines[2] == "| ddt | test | 91.3 (88.0 to 93.5) | 92.0 | 93.0 | 50.0 | 0.350 |"
-    assert lines[3] == "| ddt | train-fullsup | 25.0 | - | - | - | - |"
+    assert lines[2] == "| ddt | test | 91.3 (88.0 to 93.5) | 92.0 | 93.0 | 50.0 | 0.350 | 66.0 | 71.0 |"
+    assert lines[3] == "| ddt | train-fullsup | 25.0 | - | - | - | - | - | - |"
     assert len(lines) == 6
     table = run("results")
     assert "demo" in table

@@ -94,6 +94,12 @@ def test_perfect_maps_are_perfect(tmp_path, truth, maps):
     assert found["images_without_prediction"] == 0
     assert 0 < found["centre_box_oracle"] < 1
     assert found["centre_box_max_box_acc_v2"] < 1
+    assert found["gt_known_class_mean"] == 1
+    errors, sizes, ious = (pd.read_csv(tmp_path / f"m-{name}.csv") for name in ("errors", "sizes", "iou"))
+    assert errors.set_index("error")["share"]["correct"] == 1
+    assert sizes["images"].sum() == 4
+    assert ious["share"].sum() == pytest.approx(1)
+    assert ious["share"][:10].sum() == 0
 
 
 def test_files_stand_beside_the_json_and_come_out_the_same_twice(tmp_path, truth, maps):

@@ -10,7 +10,10 @@ from wsol_core.errors import InputError
 from wsol_core.files import atomic_path
 
 FIGURES = ("gt_known", "gt_known_fullsup", "gt_known_oracle", "centre_box", "threshold")
-HEADER = ("method", "split", "GT-known", "at best of fullsup", "at best of split", "centre box", "threshold")
+HEADER = (
+    "method", "split", "GT-known", "at best of fullsup", "at best of split", "centre box", "threshold", "MaxBoxAccV2",
+    "PxAP",
+)  # fmt: skip
 SEGMENTATION = "segmentation"
 
 Figures = dict[str, dict[str, dict[str, Any]]]
@@ -56,7 +59,9 @@ def rows(results: Figures) -> Iterator[tuple[str, ...]]:
         for split, found in splits.items():
             threshold = found.get("threshold")
             others = (_percent(found.get(name)) for name in FIGURES[1:4])
-            yield method, split, _with_interval(found), *others, "-" if threshold is None else f"{threshold:.3f}"
+            pixels = (_percent(found.get(name)) for name in ("max_box_acc_v2", "px_ap"))
+            threshold_cell = "-" if threshold is None else f"{threshold:.3f}"
+            yield method, split, _with_interval(found), *others, threshold_cell, *pixels
 
 
 def as_markdown(results: Figures) -> str:

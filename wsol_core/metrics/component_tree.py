@@ -11,8 +11,8 @@ larger by one pixel on each side. A contour's area (the polygon through its pixe
 blocks, and half of those with three pixels, of the component without its holes; so areas are taken from the map whose
 holes are filled.
 
-All functions are compiled, and let go of the interpreter's lock. They stand in one file, as the compiler's cache on disk
-notices changes of the file of a function alone, not of those that it calls.
+All functions are compiled, and let go of the interpreter's lock. They stand in one file, as the compiler's cache on
+disk notices changes of a function's own file alone, not of the files of those that it calls.
 """
 
 from collections.abc import Callable

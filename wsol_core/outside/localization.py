@@ -7,14 +7,18 @@ import numpy.typing as npt
 import pandas as pd
 
 from wsol_core.errors import InputError
+from wsol_core.metrics.errors import ERROR_TYPES, SIZE_EDGES, error_types, shares_of_types, size_bins
 from wsol_core.metrics.localization import (
+    BINS,
     CENTRE_SIDES,
-    THRESHOLDS,
     best_index,
     best_iou,
     bootstrap_interval,
     centre_boxes,
+    class_mean,
     gt_known,
+    iou_histogram,
+    per_group,
     top_k,
 )
 from wsol_core.metrics.max_box import IOUS, TAUS
@@ -61,13 +65,24 @@ def evaluate_maps(maps: ScoreMaps, truth: Truth, threshold: float | None, ranked
     Raises:
         InputError: see `MapsPass`; or the threshold is not in [0, 1).
     """
-    run = MapsPass(maps, truth, _thresholds(threshold))
+    if threshold is not None and not 0 <= threshold < 1:
+        raise InputError(f"threshold {threshold:g}: must lie in [0, 1)")
+    run = MapsPass(maps, truth, threshold)
     figures: Figures = {"threshold": threshold} | dict.fromkeys((*BOX_KEYS, *PIXEL_KEYS))
     notes: Notes = dict.fromkeys(ORACLES, ORACLE)
     tables, curves = {}, {}
     if len(run.images):
-        curves = {"thresholds": _gt_known(figures, notes, run, threshold), "max_box_acc": _max_box(figures, run)}
+        curves = {
+            "thresholds": _gt_known(figures, notes, run, threshold, len(truth.classes)),
+            "max_box_acc": _max_box(figures, run),
+        }
         tables = {"classes": _class_table(run, truth.classes, threshold)}
+        if threshold is not None:
+            tables |= {
+                "iou": _iou_table(run, threshold),
+                "errors": _error_table(run),
+                "sizes": _size_table(run, threshold),
+            }
         _centre(figures, run)
         _top_k(figures, notes, run, len(truth.classes), ranked, threshold)
     else:
@@ -87,15 +102,7 @@ def evaluate_maps(maps: ScoreMaps, truth: Truth, threshold: float | None, ranked
     return Outcome(f"localization in {len(truth.images)} images", figures, counts, notes, tables, curves)
 
 
-def _thresholds(threshold: float | None) -> npt.NDArray[np.float64]:
-    if threshold is None:
-        return THRESHOLDS
-    if not 0 <= threshold < 1:
-        raise InputError(f"threshold {threshold:g}: must lie in [0, 1)")
-    return np.unique([*THRESHOLDS, threshold])
-
-
-def _gt_known(figures: Figures, notes: Notes, run: MapsPass, threshold: float | None) -> pd.DataFrame:
+def _gt_known(figures: Figures, notes: Notes, run: MapsPass, threshold: float | None, classes: int) -> pd.DataFrame:
     best = run.best_threshold()
     figures |= {"gt_known_oracle": float(run.at(best).mean()), "threshold_oracle": best}
     if threshold is None:
@@ -103,6 +110,9 @@ def _gt_known(figures: Figures, notes: Notes, run: MapsPass, threshold: float | 
     else:
         correct = run.at(threshold)
         figures |= {"gt_known": float(correct.mean()), "gt_known_interval": list(bootstrap_interval(correct, SEED))}
+        if (run.images["labels"].map(len) == 1).all():
+            labels = run.images["labels"].map(lambda row: row[0]).to_numpy(np.int64)
+            figures |= {"gt_known_class_mean": class_mean(correct, labels, classes)}
     return pd.DataFrame({"threshold": run.thresholds, "gt_known": gt_known(run.swept)})
 
 
@@ -164,3 +174,21 @@ def _class_table(run: MapsPass, classes: tuple[str, ...], threshold: float | Non
     table = pd.DataFrame({"class": [classes[int(label)] for label in groups.index], "images": groups["size"].tolist()})
     table["gt_known_oracle" if threshold is None else "gt_known"] = groups["mean"].to_numpy(np.float64)
     return table
+
+
+def _iou_table(run: MapsPass, threshold: float) -> pd.DataFrame:
+    shares = iou_histogram(run.ious(threshold))
+    return pd.DataFrame({"iou": (np.arange(BINS) + 0.5) / BINS, "share": shares})
+
+
+def _error_table(run: MapsPass) -> pd.DataFrame:
+    return pd.DataFrame({"error": ERROR_TYPES, "share": shares_of_types(error_types(run.predicted, run.truth))})
+
+
+def _size_table(run: MapsPass, threshold: float) -> pd.DataFrame:
+    """GT-known by the object's share of the image; `size` is a bin's upper edge."""
+    bins = size_bins(run.truth, run.images["width"], run.images["height"])
+    rows = per_group(run.ious(threshold), bins, len(SIZE_EDGES) - 1)
+    table = pd.DataFrame(rows, columns=["images", "gt_known", "mean_iou"]).astype({"images": int})
+    table.insert(0, "size", SIZE_EDGES[1:])
+    return table[table["images"] > 0]

@@ -29,6 +29,7 @@ class _Look(NamedTuple):
     score_map: ScoreMap | None
     mask: Mask | None
     ious: npt.NDArray[np.float32]
+    box: Boxes
 
 
 class MapsPass:
@@ -41,8 +42,9 @@ class MapsPass:
     Attributes:
         boxed: which images `(I,)` of the ground truth have a box: N of them.
         truth: their boxes.
-        thresholds: `(T,)`, ascending, those of `metrics.localization` among them.
+        thresholds: `(T,)`, ascending: those of `metrics.localization`, and the chosen one.
         swept: IoU `(N, T)` of the maps' boxes at `thresholds`.
+        predicted: the boxes `(N, 4)` at the threshold `chosen`, empty without a map; all empty where it is None.
         max_box: of the images with a box.
         pixels: of the images with a mask.
         masked: number of images with a mask.
@@ -52,7 +54,7 @@ class MapsPass:
         InputError: a map is bad or belongs to no image, an image has two maps, or a map's label is no class.
     """
 
-    def __init__(self, maps: ScoreMaps, truth: Truth, thresholds: npt.NDArray[np.float64]) -> None:
+    def __init__(self, maps: ScoreMaps, truth: Truth, chosen: float | None) -> None:
         self._maps, self._source, self._names = maps, truth, _names_by_image(maps, truth)
         self.boxed = truth.images["image_id"].isin(truth.boxes["image_id"]).to_numpy(bool)
         self.images = truth.images[self.boxed].reset_index(drop=True)
@@ -60,15 +62,21 @@ class MapsPass:
         starts = np.flatnonzero(np.diff(self.truth.image, prepend=-1))
         own = np.split(self.truth.boxes, starts[1:])
         self._boxes: dict[str, Boxes] = dict(zip(self.images["image_id"], own, strict=False))
-        self.thresholds = thresholds
-        self.swept = np.zeros((len(self.images), len(thresholds)), dtype=np.float32)
+        self.thresholds = THRESHOLDS if chosen is None else np.unique([*THRESHOLDS, chosen])
+        self._chosen = None if chosen is None else int(np.searchsorted(self.thresholds, chosen))
+        self.swept = np.zeros((len(self.images), len(self.thresholds)), dtype=np.float32)
+        self.predicted = np.zeros((len(self.images), 4), dtype=np.float32)
         self.max_box, self.pixels, self.masked = MaxBoxAcc(), PixelScores(), 0
         self.missing = len(truth.images) - len(self._names)
         self._measure()
 
+    def ious(self, threshold: float) -> npt.NDArray[np.float32]:
+        """IoU `(N,)` of the images with a box at one of `thresholds`."""
+        return self.swept[:, int(np.searchsorted(self.thresholds, threshold))]
+
     def at(self, threshold: float) -> npt.NDArray[np.bool_]:
         """Which images with a box `(N,)` are right at one of `thresholds`."""
-        return is_correct(self.swept[:, int(np.searchsorted(self.thresholds, threshold))])
+        return is_correct(self.ious(threshold))
 
     def best_threshold(self) -> float:
         """The best of the usual hundred thresholds."""
@@ -77,10 +85,11 @@ class MapsPass:
 
     def _measure(self) -> None:
         position = {name: place for place, name in enumerate(self.images["image_id"])}
-        for image_id, width, height, score_map, mask, ious in self._looks():
+        for image_id, width, height, score_map, mask, ious, box in self._looks():
             shown = NOTHING if score_map is None else score_map
             if image_id in position:
                 self.swept[position[image_id]] = ious
+                self.predicted[position[image_id]] = box
                 self.max_box.add(shown, self._boxes[image_id], width, height, image_id)
             if mask is not None:
                 self.masked += 1
@@ -92,14 +101,15 @@ class MapsPass:
 
     def _look(self, row: tuple[str, int, int, list[int]]) -> _Look:
         image_id, width, height, labels = row
-        score_map, ious = None, np.zeros(len(self.thresholds), dtype=np.float32)
+        score_map, ious, box = None, np.zeros(len(self.thresholds), np.float32), np.zeros(4, np.float32)
         if image_id in self._names:
             score_map = agnostic(self._maps, self._names[image_id], labels[0] if len(labels) == 1 else None)
         if score_map is not None and image_id in self._boxes:
             predicted = boxes_at_thresholds(score_map, self.thresholds, width, height, RESOLUTION)
             own = GroundTruth(self._boxes[image_id], np.zeros(len(self._boxes[image_id]), dtype=np.intp))
             ious = best_iou(predicted[None], own)[0]
-        return _Look(image_id, width, height, score_map, self._source.mask(image_id), ious)
+            box = box if self._chosen is None else predicted[self._chosen]
+        return _Look(image_id, width, height, score_map, self._source.mask(image_id), ious, box)
 
 
 def truth_boxes(truth: Truth) -> GroundTruth:
