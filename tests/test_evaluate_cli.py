@@ -336,6 +336,14 @@ def test_saliency_maps_of_classes(tmp_path, true_masks):
     assert pd.read_csv(tmp_path / "m-classes.csv")["class"].tolist() == ["background", "cat", "dog"]
 
 
+def test_seeds_by_hand(tmp_path, true_masks):
+    seeds = label_masks(tmp_path / "seeds", {"a": [[0, 1, 1, 1]]})
+    found = figures("segmentation", "--seeds", seeds, "--ground-truth", true_masks, out=tmp_path / "m.json")
+    assert found["seed_precision"] == pytest.approx((1 + 1 / 2) / 2, abs=1e-6)
+    assert found["seed_recall"] == pytest.approx((1 / 4 + 1 + 0) / 3, abs=1e-6)
+    assert found["miou"] is None
+
+
 def test_bad_masks_get_one_line(tmp_path, true_masks):
     for number, (masks, message) in enumerate((
         ({"c": [[0]]}, "no ground truth for image 'c'"),
@@ -345,7 +353,7 @@ def test_bad_masks_get_one_line(tmp_path, true_masks):
     )):  # fmt: skip
         folder = label_masks(tmp_path / str(number), masks)
         assert message in refused("segmentation", "--masks", folder, "--ground-truth", true_masks)
-    assert "give --masks, or --maps" in refused("segmentation", "--ground-truth", true_masks)
+    assert "give --masks, or --maps, or --seeds" in refused("segmentation", "--ground-truth", true_masks)
     (tmp_path / "names.txt").write_text("background\ncat\n")
     words = ("segmentation", "--masks", true_masks, "--ground-truth", true_masks)
     assert "holds class 2" in refused(*words, "--classes", tmp_path / "names.txt")

@@ -98,9 +98,10 @@ def segmentation(
         Path | None, typer.Option(help="Class names, one per line, in the order of their numbers.")
     ] = None,
     maps: ClassMaps = None,
+    seeds: Annotated[Path | None, typer.Option(help="Folder of PNG seeds, same names and sizes, 255 for none.")] = None,
     out: Out = OUT,
 ) -> None:
-    """Mean IoU as VOC; saliency_ap of per-class maps (label k for class k + 1 of the masks).
+    """Mean IoU as VOC; precision and recall of seeds; saliency_ap of per-class maps (label k: class k + 1 of the masks).
 
     All true masks count. Without a predicted mask every pixel of an image is wrong.
 
@@ -110,11 +111,12 @@ def segmentation(
         from wsol_core.outside.label_masks import LabelMasks, read_class_names
         from wsol_core.outside.segmentation import evaluate_masks, numbered_classes
 
-        if masks is None and maps is None:
-            raise InputError("nothing to evaluate: give --masks, or --maps, or both")
-        truth, predicted = LabelMasks(ground_truth), None if masks is None else LabelMasks(masks)
+        if masks is None and maps is None and seeds is None:
+            raise InputError("nothing to evaluate: give --masks, or --maps, or --seeds, or more of them")
+        truth = LabelMasks(ground_truth)
+        predicted, cues = (None if folder is None else LabelMasks(folder) for folder in (masks, seeds))
         names = numbered_classes(truth) if classes is None else read_class_names(classes)
-        _finish(out, evaluate_masks(predicted, truth, names, None if maps is None else _opened(stack, maps)))
+        _finish(out, evaluate_masks(predicted, truth, names, None if maps is None else _opened(stack, maps), cues))
 
 
 def _opened(stack: ExitStack, path: Path) -> "ScoreMaps":

@@ -9,7 +9,7 @@ from tqdm import tqdm
 from wsol_core.errors import InputError
 from wsol_core.maps import IGNORE
 from wsol_core.metrics.saliency import SaliencyAP
-from wsol_core.metrics.segmentation import Confusion
+from wsol_core.metrics.segmentation import Confusion, SeedFigures, SeedScores
 from wsol_core.outside.label_masks import LabelMasks, Labels
 from wsol_core.outside.names import ImageNames
 from wsol_core.outside.report import Outcome
@@ -19,11 +19,16 @@ BACKGROUND = 0
 
 
 def evaluate_masks(
-    predicted: LabelMasks | None, truth: LabelMasks, classes: tuple[str, ...], maps: ScoreMaps | None
+    predicted: LabelMasks | None,
+    truth: LabelMasks,
+    classes: tuple[str, ...],
+    maps: ScoreMaps | None = None,
+    seeds: LabelMasks | None = None,
 ) -> Outcome:
-    """Mean IoU (VOC protocol) and the average precision of per-class saliency maps, as far as the inputs allow.
+    """Mean IoU (VOC protocol), precision and recall of seeds, and the average precision of per-class saliency maps.
 
-    All masks of `truth` count. Without a prediction every pixel of an image is wrong, its background too.
+    All masks of `truth` count. Without a prediction every pixel of an image is wrong, its background too; without seeds
+    none of its pixels is found.
 
     Args:
         predicted: masks with the same names and sizes; None leaves mIoU out.
@@ -31,11 +36,12 @@ def evaluate_masks(
         classes: names by number in the masks, 0 the background.
         maps: maps per class, label k for class k + 1 of the masks (a map store numbers classes without background);
             only those of classes that an image shows are looked at. None leaves `saliency_ap` out.
+        seeds: masks in which 255 is no seed; None leaves `seed_precision` and `seed_recall` out.
 
     Raises:
         InputError: a mask or map is damaged, belongs to no image, or has another size or an unknown class.
     """
-    figures: dict[str, Any] = {"miou": None, "saliency_ap": None}
+    figures: dict[str, Any] = dict.fromkeys(("miou", "seed_precision", "seed_recall", "saliency_ap"))
     notes: dict[str, str] = {}
     counts = {"images": len(truth)}
     table = pd.DataFrame({"number": range(len(classes)), "class": classes})
@@ -46,6 +52,13 @@ def evaluate_masks(
         table["iou"] = ious
         figures["miou"] = float(np.nanmean(ious)) if not np.isnan(ious).all() else None
         counts["images_without_prediction"] = len(truth) - len(predicted)
+    if seeds is None:
+        notes |= dict.fromkeys(("seed_precision", "seed_recall"), "give --seeds")
+    else:
+        cues = _seeds(seeds, truth, classes)
+        figures |= {"seed_precision": cues.precision, "seed_recall": cues.recall}
+        table["seed_precision"] = [cues.precision_per_class[number] for number in range(len(classes))]
+        table["seed_recall"] = [cues.recall_per_class[number] for number in range(len(classes))]
     if maps is None:
         notes["saliency_ap"] = "give --maps"
     else:
@@ -71,19 +84,31 @@ def _ious(predicted: LabelMasks, truth: LabelMasks, classes: tuple[str, ...]) ->
     confusion = Confusion(nothing + 1)
     for name in tqdm(truth, "masks", unit="mask", disable=None):
         own = _known(truth.read(name), classes, truth, name)
-        if name not in found:
-            guess = np.full(own.shape, nothing, dtype=np.int64)
-        else:
-            labels = _known(predicted.read(found[name]), classes, predicted, found[name])
-            if labels.shape != own.shape:
-                raise InputError(
-                    f"{predicted.path(found[name])}: {labels.shape[1]}x{labels.shape[0]} pixels, but the ground truth "
-                    f"has {own.shape[1]}x{own.shape[0]}; masks have the size of the original image"
-                )
-            guess = labels.astype(np.int64)
-        confusion.add(guess, own, name)
+        labels = None if name not in found else _fitting(predicted, found[name], own, classes)
+        confusion.add(np.full(own.shape, nothing) if labels is None else labels.astype(np.int64), own, name)
     per_class = confusion.figures().per_class
     return np.array([per_class[number] for number in range(nothing)], dtype=np.float64)
+
+
+def _seeds(seeds: LabelMasks, truth: LabelMasks, classes: tuple[str, ...]) -> SeedFigures:
+    found = _by_image(seeds, truth)
+    scores = SeedScores(len(classes))
+    for name in tqdm(truth, "seeds", unit="mask", disable=None):
+        own = _known(truth.read(name), classes, truth, name)
+        labels = None if name not in found else _fitting(seeds, found[name], own, classes)
+        scores.add(np.full_like(own, IGNORE) if labels is None else labels, own, name)
+    return scores.figures()
+
+
+def _fitting(masks: LabelMasks, name: str, truth: Labels, classes: tuple[str, ...]) -> Labels:
+    """A mask of known classes and of the truth's size."""
+    labels = _known(masks.read(name), classes, masks, name)
+    if labels.shape != truth.shape:
+        raise InputError(
+            f"{masks.path(name)}: {labels.shape[1]}x{labels.shape[0]} pixels, but the ground truth "
+            f"has {truth.shape[1]}x{truth.shape[0]}; masks have the size of the original image"
+        )
+    return labels
 
 
 def _by_image(predicted: LabelMasks, truth: LabelMasks) -> dict[str, str]:
