@@ -101,7 +101,7 @@ def segmentation(
     seeds: Annotated[Path | None, typer.Option(help="Folder of PNG seeds, same names and sizes, 255 for none.")] = None,
     out: Out = OUT,
 ) -> None:
-    """Mean IoU as VOC; precision and recall of seeds; saliency_ap of per-class maps (label k: class k + 1 of the masks).
+    """Mean IoU as VOC; precision and recall of seeds; saliency_ap of maps per class (label k for class k + 1 of masks).
 
     All true masks count. Without a predicted mask every pixel of an image is wrong.
 
