@@ -16,7 +16,7 @@ from wsol_core.methods.ddt import Colocalizer, DDTParams
 
 GOAL = 0.85
 CLASSES, PER_CLASS = 2, 30
-ROUNDS = {"class": 5, "dataset": 3}
+ROUNDS = {"class": 9, "dataset": 3}
 
 
 def ratio_reached(scope: Literal["class", "dataset"], network: Backbone, params: DDTParams) -> bool:

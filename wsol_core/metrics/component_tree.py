@@ -390,21 +390,27 @@ def fill(levels: Any, row_start: Any, start: Any, peak: Any, hill: Any, outlet: 
 
 
 @compiled
-def measure(scores: Any, taus: Any, truth: Any, best: Any, largest: Any) -> None:
+def quantize(scores: Any) -> Any:
+    """The `scores (h, w)` float32 in [0, 1] times 255, cut to whole numbers, uint8."""
+    values = np.empty(scores.shape, dtype=np.uint8)
+    for y in range(len(scores)):
+        for x in range(scores.shape[1]):
+            values[y, x] = np.uint8(scores[y, x] * np.float32(255))
+    return values
+
+
+@compiled
+def measure(values: Any, taus: Any, truth: Any, best: Any, largest: Any) -> None:
     """IoU of all contours of one map, and of the one of the largest area, at every threshold.
 
     Args:
-        scores: `(side, side)` float32 in [0, 1].
+        values: `(side, side)` uint8, scores times 255.
         taus: `(T,)`, T < 256, ascending.
         truth: `(G, 4)` int, the corners belong to the boxes.
         best: `(T,)`, result: the best IoU of any contour's box with any box of `truth`.
         largest: `(T,)`, result: that of the contour of the largest area.
     """
-    side, steps = len(scores), len(taus)
-    values = np.empty((side, side), dtype=np.uint8)
-    for y in range(side):
-        for x in range(side):
-            values[y, x] = np.uint8(scores[y, x] * np.float32(255))
+    side, steps = len(values), len(taus)
     top = values.max()
     below = np.zeros(256, dtype=np.uint8)
     for tau in taus:

@@ -24,6 +24,7 @@ from wsol_core.metrics.localization import best_index
 
 Floats = npt.NDArray[np.float64]
 Scores = npt.NDArray[np.float32]
+Bytes = npt.NDArray[np.uint8]
 
 TAUS: Floats = np.arange(100) / 100
 IOUS = (0.3, 0.5, 0.7)
@@ -69,7 +70,7 @@ class MaxBoxAcc:
         self._pool = ThreadPoolExecutor(workers)
         self._running: deque[Future[npt.NDArray[np.int64]]] = deque()
         self._room = 2 * workers
-        self._maps: list[Scores] = []
+        self._maps: list[Bytes] = []
         self._truths: list[npt.NDArray[np.int64]] = []
         self._images = 0
         self._correct = np.zeros((1 + len(self._ious), len(self._taus)), dtype=np.int64)
@@ -91,7 +92,9 @@ class MaxBoxAcc:
             raise InputError(
                 f"{name}: ground truth {truth.shape} in {width}x{height}; give one box of 4 numbers or more"
             )
-        self._maps.append(as_scores(score_map, name))
+        from wsol_core.metrics.component_tree import quantize
+
+        self._maps.append(quantize(as_scores(score_map, name)))
         scale = np.array([width, height, width, height])
         self._truths.append(np.trunc(truth.astype(np.float64) * SIDE / scale).astype(np.int64))
         if len(self._maps) == BATCH:
@@ -143,26 +146,29 @@ def as_scores(score_map: npt.NDArray[np.floating], name: str) -> Scores:
     if scores.shape != (SIDE, SIDE):
         resized = cv2.resize(scores, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
         return np.asarray(np.clip(resized, 0, 1), dtype=np.float32)
-    return scores.copy() if np.shares_memory(scores, score_map) else scores
+    return scores
 
 
-def map_ious(scores: Scores, truth: npt.NDArray[np.int64], taus: Floats) -> tuple[Floats, Floats]:
-    """IoU by tau `(T,)` of V1's box, and the best of V2's, with any box of `truth (G, 4)`, all at 224x224."""
+def map_ious(values: Bytes, truth: npt.NDArray[np.int64], taus: Floats) -> tuple[Floats, Floats]:
+    """IoU by tau `(T,)` of V1's box, and the best of V2's, with any box of `truth (G, 4)`, all at 224x224.
+
+    `values` are scores times 255.
+    """
     from wsol_core.metrics.component_tree import measure
 
     best, largest = np.empty(len(taus)), np.empty(len(taus))
-    measure(scores, taus, truth, best, largest)
+    measure(values, taus, truth, best, largest)
     return largest, best
 
 
 def _correct(
-    maps: Sequence[Scores], truths: Sequence[npt.NDArray[np.int64]], taus: Floats, ious: tuple[float, ...]
+    maps: Sequence[Bytes], truths: Sequence[npt.NDArray[np.int64]], taus: Floats, ious: tuple[float, ...]
 ) -> npt.NDArray[np.int64]:
     """Number of correct images `(1 + len(ious), T)`: V1, then V2 at each IoU."""
     total = np.zeros((1 + len(ious), len(taus)), dtype=np.int64)
     wanted = np.array(ious)[:, None]
-    for scores, truth in zip(maps, truths, strict=True):
-        largest, best = map_ious(scores, truth, taus)
+    for values, truth in zip(maps, truths, strict=True):
+        largest, best = map_ious(values, truth, taus)
         total[0] += largest >= V1_IOU
         total[1:] += best >= wanted
     return total
