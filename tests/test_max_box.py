@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from wsol_core.errors import InputError
+from wsol_core.metrics.component_tree import holes_have_islands
 from wsol_core.metrics.max_box import IOUS, SIDE, TAUS, MaxBoxAcc, as_scores
 
 SHAPES = [(224, 224), (224, 224), (14, 14), (1, 1), (7, 28), (300, 200)]
@@ -143,6 +144,41 @@ def test_v2_finds_a_small_contour_and_a_hole():
         figures = measured([(score_map, np.array([box], np.float32), SIDE, SIDE)])
         assert figures.max_box_acc_v2 == 1
         assert figures.max_box_acc == (box[0] == 0)
+
+
+@pytest.mark.parametrize("peak", [0.4, 1.0])
+def test_v2_finds_an_island_in_a_hole(peak):
+    """Below and above the wall around the hole."""
+    score_map = np.zeros((SIDE, SIDE), np.float32)
+    score_map[20:200, 20:200] = 0.7
+    score_map[40:180, 40:180] = 0.1
+    score_map[90:120, 80:130] = peak
+    images = [(score_map, np.array([[80, 90, 130, 120]], np.float32), SIDE, SIDE)]
+    assert measured(images).by_iou == {0.3: 1, 0.5: 1, 0.7: 1}
+    np.testing.assert_array_equal(list(measured(images).curves.values()), naive(images))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_islands_are_found_by_the_euler_number(seed):
+    rng = np.random.default_rng(seed)
+    levels, steps = np.zeros((20, 30), np.uint8), 4
+    for inset in range(1, 2 + seed % 9):
+        height, width = 20 - 2 * inset, 30 - 2 * inset
+        levels[inset : 20 - inset, inset : 30 - inset] = rng.integers(0, steps + 1)
+        levels[inset : 20 - inset, inset : 30 - inset] += rng.random((height, width)) < seed / 400
+    levels = np.minimum(levels, steps)
+    filled, holes, nested = levels.copy(), np.zeros(steps, np.int32), False
+    for step in range(steps):
+        binary = (levels > step).astype(np.uint8)
+        number, background = cv2.connectedComponents(1 - binary, connectivity=4)
+        outside = background[0, 0]
+        inside = (binary == 0) & (background != outside)
+        filled[inside] = np.maximum(filled[inside], step + 1)
+        holes[step] = number - 2
+        _, tree = cv2.findContours(binary, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
+        parents = np.empty(0, int) if tree is None else tree[0][:, 3]
+        nested |= any(parents[parent] >= 0 for parent in parents if parent >= 0)
+    assert holes_have_islands(levels, filled, holes) == nested
 
 
 def test_more_maps_than_a_batch():

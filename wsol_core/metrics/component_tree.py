@@ -310,8 +310,8 @@ def in_order(joints: Any, steps: int) -> Any:
 
 
 @compiled
-def walk(levels: Any, steps: int, background: bool, truth: Any, best: Any, largest: Any, filled: Any) -> None:
-    """Record every component of `levels (side, side)` at every step.
+def walk(levels: Any, steps: int, background: bool, truth: Any, best: Any, largest: Any, filled: Any) -> Any:
+    """Record every component of `levels (side, side)` at every step; returns their numbers `(steps,)`.
 
     The foreground's components are connected across corners. The background's are holes: they are not, `levels` has a
     frame of one pixel that is always set, and what touches the frame is no hole. Where `largest` is empty, no areas are
@@ -333,10 +333,11 @@ def walk(levels: Any, steps: int, background: bool, truth: Any, best: Any, large
     for joint in range(len(joints)):
         joints[joint, 1], joints[joint, 2] = hill[joints[joint, 1]], hill[joints[joint, 2]]
     if background:
-        outlet = join_hills(table, joints, hill_peak, hill[0], 2, height - 2, truth, best, largest)
+        outlet, number = join_hills(table, joints, hill_peak, hill[0], 2, height - 2, truth, best, largest)
         fill(levels, row_start, start, peak, hill, outlet, steps, filled)
     else:
-        join_hills(table, joints, hill_peak, -1, 0, height, truth, best, largest)
+        _, number = join_hills(table, joints, hill_peak, -1, 0, height, truth, best, largest)
+    return number
 
 
 @compiled
@@ -345,7 +346,8 @@ def join_hills(
 ) -> Any:
     """Join hills at `joints (J, 3)` (level, two hills), record each component until it grows into another.
 
-    Returns, per hill, the level below which it is one with the hill `outside`, which is not recorded.
+    Returns, per hill, the level below which it is one with the hill `outside`, which is not recorded; and the number of
+    components at each step, without the one of `outside`.
     """
     root = np.arange(len(peak)).astype(np.int32)
     opened = peak.astype(np.int32)
@@ -372,7 +374,12 @@ def join_hills(
             record(table[this], 0, opened[this], inset, side, truth, best, largest)
     for index in range(count - 1, -1, -1):
         outlet[joined[index, 2]] = min(joined[index, 0], outlet[joined[index, 1]])
-    return outlet
+    number = np.zeros(table.shape[2], dtype=np.int32)
+    for this in range(len(peak)):
+        number[: peak[this]] += this != outside
+    for index in range(count):
+        number[: joined[index, 0]] -= 1
+    return outlet, number
 
 
 @compiled
@@ -387,6 +394,61 @@ def fill(levels: Any, row_start: Any, start: Any, peak: Any, hill: Any, outlet: 
             for x in range(start[segment], start[segment + 1] or width):
                 if levels[y, x] > level:
                     filled[y - 1, x - 1] = steps - level
+
+
+@compiled
+def holes_have_islands(levels: Any, filled: Any, holes: Any) -> bool:
+    """Whether at some step a component lies inside a hole, by the Euler number of the holes' pixels.
+
+    Pixels less pairs of neighbours plus 2x2 blocks is the number of holes, less that of the islands in them.
+
+    Args:
+        levels: `(h, w)`.
+        filled: `(h, w)`, the same with the holes raised: a pixel is in a hole at the steps `levels <= t < filled`.
+        holes: `(steps,)`, number of holes at each step.
+    """
+    height, width = levels.shape
+    change = np.zeros(len(holes) + 1, dtype=np.int32)
+    for y in range(height):
+        if not differ(levels[y], filled[y]):
+            continue
+        for x in range(width):
+            if filled[y, x] == levels[y, x]:
+                continue
+            low, high = levels[y, x], filled[y, x]
+            step(change, low, high, 1)
+            if x + 1 < width:
+                step(change, max(low, levels[y, x + 1]), min(high, filled[y, x + 1]), -1)
+            if y + 1 < height:
+                low, high = max(low, levels[y + 1, x]), min(high, filled[y + 1, x])
+                step(change, low, high, -1)
+                if x + 1 < width:
+                    low = max(low, max(levels[y, x + 1], levels[y + 1, x + 1]))
+                    high = min(high, min(filled[y, x + 1], filled[y + 1, x + 1]))
+                    step(change, low, high, 1)
+    number = 0
+    for index in range(len(holes)):
+        number += change[index]
+        if number < holes[index]:
+            return True
+    return False
+
+
+@compiled
+def differ(one: Any, other: Any) -> bool:
+    """Whether two rows differ."""
+    found = np.uint8(0)
+    for x in range(len(one)):
+        found |= one[x] ^ other[x]
+    return bool(found > 0)
+
+
+@compiled
+def step(change: Any, low: int, high: int, by: int) -> None:
+    """Add `by` to the running sum of `change` at the steps from `low` to `high` (left out)."""
+    if low < high:
+        change[low] += by
+        change[high] -= by
 
 
 @compiled
@@ -424,11 +486,11 @@ def measure(values: Any, taus: Any, truth: Any, best: Any, largest: Any) -> None
     holes = np.full(steps, -1.0)
     nothing = np.empty((0, 3))
     filled = levels.copy()
-    walk(framed, steps, True, truth, holes, nothing, filled)
+    number = walk(framed, steps, True, truth, holes, nothing, filled)
     found = np.full((steps, 3), -1.0)
     best[:] = -1.0
     walk(filled, steps, False, truth, best, found, filled)
-    if holes.max() >= 0:
+    if holes_have_islands(levels, filled, number[::-1]):
         walk(levels, steps, False, truth, best, nothing, filled)
     empty = overlap(0, 0, 0, 0, truth)
     for step in range(steps):
