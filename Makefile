@@ -8,10 +8,10 @@ RIGHT := import ensurepip, sys, venv; sys.exit(sys.version_info[:2] not in ((3, 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test slow lint deps results
+.PHONY: help setup repro test slow lint deps results ablations
 
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 16
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 18
 
 setup: $(STAMP) ## Install everything into .venv (the other targets do so where needed)
 
@@ -49,3 +49,6 @@ deps: $(STAMP) ## Rewrite the code dependencies of every stage in dvc.yaml
 results: $(STAMP) ## Print the figures and put them into the README
 	$(BIN)/wsol results
 	$(BIN)/wsol results --readme
+
+ablations: $(STAMP) ## Run the tables meant for the preset in use (or TABLES=...): about 10 min a run with cub
+	$(BIN)/wsol ablate $(or $(TABLES),--all) $(ARGS)

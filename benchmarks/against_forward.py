@@ -60,7 +60,7 @@ def measure(
     ratios = [theirs / ours for ours, theirs in pairs]
     ours, theirs = (images / statistics.median(side) for side in zip(*pairs, strict=True))
     ratio = statistics.median(ratios)
-    print(f"{name}: {ours:.1f} images/s, bare forward {theirs:.1f}; ", end="")
+    print(f"{name}: {ours:.1f} images/s, bare {theirs:.1f}; ", end="")
     print(f"ratio {ratio:.2f}, from {min(ratios):.2f} to {max(ratios):.2f} (goal {goal} or more)", flush=True)
     return ratio >= goal
 

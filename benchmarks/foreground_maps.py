@@ -15,6 +15,7 @@ from wsol_core import inference
 from wsol_core.backbones.create import BackboneParams
 from wsol_core.data.index import ImageIndex
 from wsol_core.devices import launch
+from wsol_core.inference import InferenceParams
 from wsol_core.methods.wsfl import ForegroundParams, build, foreground_maps
 from wsol_core.training import TrainingParams
 
@@ -30,15 +31,15 @@ def main() -> int:
     fabric = launch(training.precision)
     images = ReadyImages(IMAGES, training.image_side)
     batches = images.batches(training.batch)
-    index = ImageIndex(pd.DataFrame({"image_id": [f"{n:05d}" for n in range(IMAGES)]}), (), "ready", ".")
+    index = ImageIndex(
+        pd.DataFrame({"image_id": [f"{n:05d}" for n in range(IMAGES)], "labels": [[0]] * IMAGES}), (), "ready", "."
+    )
 
     with tempfile.TemporaryDirectory() as folder, patch.object(inference, "SquashedImages", lambda *_: images):
 
         def run() -> None:
-            inference.write_maps(
-                fabric, model, foreground_maps, index, model.backbone.interpolation, training.image_side,
-                training.batch, Path(folder) / "maps.h5",
-            )  # fmt: skip
+            path = Path(folder) / "maps.h5"
+            inference.write_maps(fabric, model, foreground_maps, index, training, InferenceParams(), path)
 
         bare = model.backbone
         reached = measure("foreground_maps", IMAGES, run, lambda: bare_forward(fabric, bare, batches), ROUNDS, GOAL)

@@ -21,12 +21,14 @@ from torch import Tensor, nn
 
 from benchmarks.against_forward import ReadyImages
 from wsol_core import inference
-from wsol_core.backbones.create import Backbone, BackboneParams
+from wsol_core.backbones.create import Backbone, BackboneParams, OnBackbone
 from wsol_core.backbones.pyramid import TORCHVISION, Chain, Pyramid
 from wsol_core.data.index import ImageIndex
 from wsol_core.data.loading import SquashedImages
 from wsol_core.devices import launch
+from wsol_core.inference import InferenceParams
 from wsol_core.methods.ddt import Colocalizer, DDTParams
+from wsol_core.training import TrainingParams
 
 BOUND_MIB = 32
 FEW, MANY = 1_000, 20_000
@@ -53,18 +55,20 @@ def run_ddt(count: int, per_class: int, scope: Literal["class", "dataset"]) -> N
         pass
 
 
-def brightness(_: nn.Module, images: Tensor) -> Tensor:
+def brightness(_: nn.Module, images: Tensor, __: Tensor) -> Tensor:
     """Maps as large as the images, 4 KiB each."""
-    return images.float().mean(1) / 255
+    return images.float().mean(1, keepdim=True) / 255
 
 
 def run_map_writer(count: int) -> None:
     """The map writer over `count` images."""
-    index = ImageIndex(pd.DataFrame({"image_id": [f"{n:05d}" for n in range(count)]}), (), "ready", ".")
+    table = pd.DataFrame({"image_id": [f"{n:05d}" for n in range(count)], "labels": [[0]] * count})
+    index = ImageIndex(table, (), "ready", ".")
+    training = TrainingParams(epochs=1, batch=BATCH, backbone_rate=0, head_rate=0, image_side=SIDE)
     images = ReadyImages(count, SIDE)
     with tempfile.TemporaryDirectory() as folder, patch.object(inference, "SquashedImages", lambda *_: images):
-        path = Path(folder) / "maps.h5"
-        inference.write_maps(launch("32-true"), nn.Identity(), brightness, index, "bilinear", SIDE, BATCH, path)
+        path, model = Path(folder) / "maps.h5", OnBackbone(small_backbone())
+        inference.write_maps(launch("32-true"), model, brightness, index, training, InferenceParams(), path)
 
 
 CASES: dict[str, Callable[[int], None]] = {

@@ -16,12 +16,12 @@ DATA = Path("data/localization")
 def main(method: str) -> None:
     """Write `thresholds/METHOD.json` and the curve of mean IoU with the pseudo boxes by threshold."""
     block = params.load(CalibrateParams, "calibrate")
-    resolution = params.load(LocalizeParams, "localize").resolution
+    boxes = params.load(LocalizeParams, "localize")
     pseudo_boxes, _ = read_table(DATA / "pseudo_boxes.parquet")
     targets = find_targets(read_index(DATA / "index.parquet"), pseudo_boxes, TRAIN_WEAKSUP)
     targets = draw(targets, block.images, params.seed())
     with MapStore(DATA / "maps" / f"{method}.h5") as store:
-        found = calibrate(store, targets, block.thresholds(method), resolution)
+        found = calibrate(store, targets, block.thresholds(method), boxes.resolution, boxes.scale)
     content = {"threshold": found.threshold, "mean_iou": round(found.mean_iou, 6), "images": found.images}
     write_json(DATA / "thresholds" / f"{method}.json", content)
     write_csv(Path("results") / params.preset() / "curves" / f"calibrate-{method}.csv", found.curve.round(6))

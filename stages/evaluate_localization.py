@@ -20,14 +20,14 @@ def main(method: str) -> None:
 
     The tables are those of `evaluation.Evaluation`.
     """
-    resolution = params.load(LocalizeParams, "localize").resolution
+    block = params.load(LocalizeParams, "localize")
     results = Path("results") / params.preset()
     index = read_index(DATA / "index.parquet")
     annotations = read_annotations(DATA / "annotations.parquet")
     boxes, _ = read_table(DATA / "boxes" / f"{method}.parquet")
     threshold = read_threshold(DATA / "thresholds" / f"{method}.json")
     with MapStore(DATA / "maps" / f"{method}.h5") as store:
-        found = evaluate(store, boxes, index, annotations, DATA / "masks", threshold, resolution, params.seed())
+        found = evaluate(store, boxes, index, annotations, DATA / "masks", threshold, block, params.seed())
     if not found.figures:
         print(f"{method}: the data set has no annotations, so there is nothing to evaluate")
     write_json(results / "localization" / f"{method}.json", _rounded(found.figures))

@@ -14,7 +14,7 @@ DATA = Path("data/localization")
 
 def main(source: str) -> None:
     """Run the stage."""
-    params = load(GaussianParams, "gaussian")
+    params = load(GaussianParams, "gaussian").of(source)
     output = DATA / "labels" / f"{source}.h5"
     with (
         MapStore(DATA / "maps" / f"{source}.h5") as maps,

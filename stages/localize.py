@@ -1,4 +1,4 @@
-"""One box per image from a method's maps: `python -m stages.localize METHOD`."""
+"""Boxes from a method's maps: `python -m stages.localize METHOD`."""
 
 from pathlib import Path
 
@@ -16,8 +16,9 @@ def main(method: str) -> None:
     """Write `boxes/METHOD.parquet`: the boxes of all splits at the calibrated threshold."""
     block = params.load(LocalizeParams, "localize")
     threshold = read_threshold(DATA / "thresholds" / f"{method}.json")
+    index = read_index(DATA / "index.parquet")
     with MapStore(DATA / "maps" / f"{method}.h5") as store:
-        boxes = localize(store, read_index(DATA / "index.parquet"), threshold, block.resolution)
+        boxes = localize(store, index, threshold, block.resolution, block.scale, block.components, block.min_area)
     write_table(DATA / "boxes" / f"{method}.parquet", boxes)
 
 

@@ -58,6 +58,19 @@ def _localization(
     for name, draw in maps.items():
         cases = report.cases(boxes[name], annotations, TEST, (draw, draw_result(boxes[name], annotations)))
         yield from zip((f"{name}-best", f"{name}-worst"), cases, strict=False)
+        branches = data / "branches" / f"{name}.h5"
+        picture = (
+            report.steps(report.choose(TEST), _branches(branches, name, draw, stores)) if branches.exists() else None
+        )
+        if picture is not None:
+            yield f"{name}-branches", picture
+
+
+def _branches(path: Path, name: str, fused: Draw, stores: ExitStack) -> dict[str, Draw]:
+    """A column per fused stage, shallow to deep, and their fusion (SPOL Fig. 7)."""
+    store = stores.enter_context(MapStore(path))
+    columns = {f"stage {k + 1} alone": draw_store(store, k) for k in sorted(set(store.labels.tolist()))}
+    return {"image": draw_image, **columns, name: fused}
 
 
 def _columns(data: Path, maps: dict[str, Draw], stores: ExitStack) -> dict[str, Draw]:

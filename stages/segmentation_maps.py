@@ -6,23 +6,22 @@ from wsol_core.checkpoints import rebuild
 from wsol_core.data.index import read_index
 from wsol_core.devices import launch
 from wsol_core.errors import run_stage
-from wsol_core.inference import write_maps
+from wsol_core.inference import InferenceParams, write_maps
 from wsol_core.methods.spol import SegmentationParams, build, segmentation_maps
+from wsol_core.params import load
 
 
 def main(set_name: str, source: str) -> None:
     """Run the stage."""
     name = f"segmentation-{source}"
     model, params = rebuild(Path(f"data/models/{name}.safetensors"), SegmentationParams, build)
-    training = params.training
     write_maps(
-        launch(training.precision),
+        launch(params.training.precision),
         model,
         segmentation_maps,
         read_index(Path(f"data/{set_name}/index.parquet")),
-        model.backbone.interpolation,
-        training.inference_side,
-        training.batch,
+        params.training,
+        load(InferenceParams, "inference"),
         Path(f"data/{set_name}/maps/{name}.h5"),
     )
 

@@ -18,7 +18,8 @@ from wsol_core.errors import InputError
 from wsol_core.files import read_table
 from wsol_core.localize import final_boxes, find_targets, localize, read_threshold, sweep
 from wsol_core.maps import Kind, MapStore, create
-from wsol_core.regions import map_box
+from wsol_core.metrics.localization import best_iou
+from wsol_core.regions import Scale, map_box
 
 GRID = np.round(np.arange(0, 1, 0.05), 6)
 
@@ -147,6 +148,70 @@ def test_localize_boxes_every_map_in_pixels_of_its_image(store: MapStore) -> Non
         assert table["score"][at] == store[at].max()
 
 
+@pytest.mark.parametrize("scale", ["maximum", "percentile"])
+def test_sweep_calibrate_and_localize_agree_on_the_scale(store: MapStore, scale: Scale) -> None:
+    index = make_index()
+    targets = find_targets(index, make_boxes(index), TRAIN_WEAKSUP)
+    swept = sweep(store, targets, GRID, 64, "test", scale=scale)
+    found = calibrate(store, targets, GRID, 64, scale)
+    np.testing.assert_array_equal(found.curve["mean_iou"], swept.mean(axis=0, dtype=np.float64))
+    assert (swept != sweep(store, targets, GRID, 64, "test")).any()
+    boxes = final_boxes(localize(store, index, found.threshold, 64, scale), targets.images)
+    column = list(GRID).index(found.threshold)
+    np.testing.assert_array_equal(best_iou(boxes[:, None], targets.truth)[:, 0], swept[:, column])
+
+
+@pytest.fixture
+def two_objects(tmp_path: Path) -> Iterator[MapStore]:
+    """Per image a large object of score .6 and a small one of .9; the last image's map is empty."""
+    index = make_index(count=4)
+    score_map = np.zeros((8, 8), np.float16)
+    score_map[1:3, 1:3] = 0.9
+    score_map[4:8, 3:8] = 0.6
+    with create(tmp_path / "two.h5", Kind.SCORE, 8, 8) as writer:
+        for image_id in index.table["image_id"][:-1]:
+            writer.append([image_id], [-1], score_map[None])
+        writer.append([index.table["image_id"].iloc[-1]], [-1], np.zeros((1, 8, 8)))
+    with MapStore(tmp_path / "two.h5") as opened:
+        yield opened
+
+
+def test_localize_gives_all_components_best_first(two_objects: MapStore) -> None:
+    index = make_index(count=4)
+    table = localize(two_objects, index, 0.5, 8, components="all")
+    ids = list(index.table["image_id"])
+    assert list(table["image_id"]) == [*np.repeat(ids[:3], 2), ids[3]]
+    assert {column: str(kind) for column, kind in table.dtypes.items()} == {
+        column: str(kind) for column, kind in localize(two_objects, index, 0.5, 8).dtypes.items()
+    }
+    width, height = index.table["width"][0], index.table["height"][0]
+    expected = np.array([[3, 4, 8, 8], [1, 1, 3, 3]]) * [width, height, width, height] / 8
+    np.testing.assert_allclose(table[list(BOX_COLUMNS)][:2], expected)
+    np.testing.assert_allclose(table["score"], [20 * 0.6 / 64, 4 * 0.9 / 64] * 3 + [0], rtol=1e-3)
+    assert len(localize(two_objects, index, 0.5, 8, components="all", min_area=0.1)) == 4
+
+
+def test_the_best_of_all_components_is_the_images_box(two_objects: MapStore) -> None:
+    index = make_index(count=4)
+    images = index.table[["image_id"]].assign(label=0)
+    largest, every = (localize(two_objects, index, 0.5, 8, components=each) for each in ("largest", "all"))
+    np.testing.assert_array_equal(final_boxes(every, images), final_boxes(largest, images))
+
+
+def test_stages_follow_the_parameters_of_localize(workspace: Path) -> None:
+    text = (workspace / "params.yaml").read_text()
+    tables, thresholds = [], []
+    for block in ("{resolution: 64}", "{resolution: 64, scale: percentile, components: all, min_area: 0}"):
+        (workspace / "params.yaml").write_text(text.replace("{resolution: 64}", block))
+        calibrate_stage.main("ddt")
+        localize_stage.main("ddt")
+        tables.append(read_table(workspace / "data/localization/boxes/ddt.parquet")[0])
+        thresholds.append(read_threshold(workspace / "data/localization/thresholds/ddt.json"))
+    assert thresholds[0] != thresholds[1]
+    assert not tables[0]["score"].equals(tables[1]["score"])
+    evaluate_stage.main("ddt")
+
+
 def test_localize_refuses_maps_of_unknown_images(store: MapStore) -> None:
     with pytest.raises(InputError, match="0/picture22' is not in the index"):
         localize(store, make_index(count=22), 0.5, 64)
@@ -193,7 +258,7 @@ def test_stages_write_figures_that_agree_with_their_tables(workspace: Path) -> N
     assert test["threshold"] == pytest.approx(0.5, abs=0.051)
     assert test["gt_known"] == 1
     assert test["images"] == 8
-    assert test["gt_known_interval"][0] <= test["gt_known"] <= test["gt_known_interval"][1]
+    assert test["gt_known_low"] <= test["gt_known"] <= test["gt_known_high"]
     curve = pd.read_csv(results / "curves/foreground-thresholds.csv")
     assert list(curve.columns) == ["threshold", "train-weaksup", "train-fullsup", "test"]
     assert curve["test"].max() == test["gt_known_oracle"]

@@ -16,10 +16,12 @@ data: {localization: {name: demo, source: data/rendered/localization}}
 segmentation: {sources: [cam, foreground]}
 """
 FOUND = {
-    "gt_known": 0.9126, "gt_known_interval": [0.88, 0.935], "gt_known_fullsup": 0.92, "gt_known_oracle": 0.93,
+    "gt_known": 0.9126, "gt_known_low": 0.88, "gt_known_high": 0.935, "gt_known_fullsup": 0.92, "gt_known_oracle": 0.93,
     "centre_box": 0.5, "threshold": 0.35, "mean_iou": 0.8, "max_box_acc_v2": 0.66, "px_ap": 0.71,
 }  # fmt: skip
-FIVE = {name: FOUND[name] for name in ("gt_known", "gt_known_fullsup", "gt_known_oracle", "centre_box", "threshold")}
+NAMES = ("gt_known", "gt_known_fullsup", "gt_known_oracle", "centre_box", "threshold")
+SEVEN = {name: FOUND[name] for name in NAMES} | {"top1_loc": None, "top5_loc": None}
+TOP = {"top1_loc": 0.725, "top5_loc": 0.875}
 
 
 @pytest.fixture(autouse=True)
@@ -58,14 +60,20 @@ def error(*words: str) -> str:
     return done.stderr
 
 
-def test_json_holds_five_figures_and_the_plain_segmentation() -> None:
-    first = {"test": FIVE | {"gt_known": 1.0}}
+def classify(name: str, figures: object, preset: str = "demo") -> None:
+    path = Path("results", preset, "classification", f"{name}.json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(figures))
+
+
+def test_json_holds_seven_figures_and_the_plain_segmentation() -> None:
+    first = {"test": SEVEN | {"gt_known": 1.0}}
     assert json.loads(run("results", "--json")) == {
         "localization": {
-            "ddt": {"test": FIVE, "train-fullsup": dict.fromkeys(FIVE) | {"gt_known": 0.25}},
+            "ddt": {"test": SEVEN, "train-fullsup": dict.fromkeys(SEVEN) | {"gt_known": 0.25}},
             "segmentation": first,
             "segmentation-cam": first,
-            "segmentation-foreground": {"test": FIVE},
+            "segmentation-foreground": {"test": SEVEN},
         }
     }
 
@@ -79,12 +87,29 @@ def test_json_has_no_plain_segmentation_where_the_first_source_has_none(sources:
 def test_tables_are_in_percent_with_the_interval() -> None:
     lines = run("results", "--markdown").splitlines()
     assert lines[0].startswith("| method | split | GT-known |")
-    assert lines[2] == "| ddt | test | 91.3 (88.0 to 93.5) | 92.0 | 93.0 | 50.0 | 0.350 | 66.0 | 71.0 |"
-    assert lines[3] == "| ddt | train-fullsup | 25.0 | - | - | - | - | - | - |"
+    assert lines[2] == "| ddt | test | 91.3 (88.0 to 93.5) | - | - | 92.0 | 93.0 | 50.0 | 0.350 | 66.0 | 71.0 |"
+    assert lines[3] == "| ddt | train-fullsup | 25.0 | - | - | - | - | - | - | - | - |"
     assert len(lines) == 6
     table = run("results")
     assert "demo" in table
     assert "91.3 (88.0 to 93.5)" in table
+
+
+def test_top_k_is_that_with_the_first_classifier() -> None:
+    classify("b", {"test": {"methods": {"ddt": dict.fromkeys(TOP, 0), "segmentation-cam": dict.fromkeys(TOP, 0)}}})
+    classify("a", {"test": {"methods": {"ddt": TOP | {"top1_loc_low": 0.6}}, "top1_cls": 0.9}, "train-fullsup": {}})
+    lines = run("results", "--markdown").splitlines()
+    assert lines[2].startswith("| ddt | test | 91.3 (88.0 to 93.5) | 72.5 | 87.5 | 92.0 |")
+    assert lines[3].startswith("| ddt | train-fullsup | 25.0 | - | - |")
+    assert lines[4].startswith("| segmentation-cam | test | 100.0 (88.0 to 93.5) | - | - |")
+    assert json.loads(run("results", "--json"))["localization"]["ddt"]["test"] == SEVEN | TOP
+    Path("results/demo/classification/a.json").write_text("[")
+    assert "a.json: not valid JSON" in error("results")
+
+
+def test_intervals_of_older_results_are_read() -> None:
+    save("demo", "ddt", {"test": {"gt_known": 0.9, "gt_known_interval": [0.85, 0.95]}})
+    assert "| ddt | test | 90.0 (85.0 to 95.0) |" in run("results", "--markdown")
 
 
 def test_results_are_those_of_the_preset_in_use() -> None:

@@ -20,12 +20,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from tests.test_inference import brightness
+from tests.test_inference import TRAINING, brightness, pool
 from tests.test_training import PARAMS, Net, loss, pairs
 from wsol_core.checkpoints import save_checkpoint
 from wsol_core.data.index import read_index
 from wsol_core.files import write_csv
-from wsol_core.inference import write_maps
+from wsol_core.inference import InferenceParams, write_maps
 from wsol_core.devices import launch
 from wsol_core.training import Trainer
 
@@ -48,7 +48,8 @@ if __name__ == "__main__":
 
     trainer = Trainer(fabric, model, counted_loss, params, 0, folder)
     history = trainer.fit(pairs(index, "train-weaksup"), pairs(index, "train-fullsup"))
-    write_maps(fabric, nn.AvgPool2d(8), brightness, index, "bilinear", 32, 5, folder / "maps.h5")
+    training = TRAINING.model_copy(update={"batch": 5})
+    write_maps(fabric, pool(), brightness, index, training, InferenceParams(), folder / "maps.h5")
     if fabric.is_global_zero:
         save_checkpoint(folder / "model.safetensors", trainer.model.module.state_dict(), {})
         write_csv(folder / "loss.csv", history)

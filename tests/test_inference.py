@@ -1,6 +1,8 @@
 """The map writer against a plain loop; checkpoints; scratch folders."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -8,13 +10,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from wsol_core.backbones.create import BackboneParams
+from wsol_core.backbones.create import Backbone, BackboneParams, OnBackbone
+from wsol_core.backbones.pyramid import Chain, Pyramid, Statistics
 from wsol_core.checkpoints import load_checkpoint, rebuild, restore, save_checkpoint
 from wsol_core.data.images import decode_squashed
 from wsol_core.data.index import ImageIndex
 from wsol_core.devices import launch
 from wsol_core.errors import InputError
-from wsol_core.inference import write_maps
+from wsol_core.inference import InferenceParams, Predict, padded_labels, rescale, write_maps
 from wsol_core.maps import MapStore
 from wsol_core.methods.wsfl import ForegroundParams, build
 from wsol_core.params import Block
@@ -27,15 +30,28 @@ PARAMS = ForegroundParams(
 )
 
 
-def brightness(model: nn.Module, images: Tensor) -> Tensor:
-    pooled: Tensor = model(images.float() / 255).mean(1)
-    return pooled
+PLAIN = Statistics((0, 0, 0), (1, 1, 1), "bilinear")
+TRAINING = TrainingParams(epochs=1, batch=7, backbone_rate=0, head_rate=0, image_side=32)
+
+
+def pool() -> OnBackbone:
+    """A network whose one feature map is the image at an eighth."""
+    return OnBackbone(Backbone(Pyramid(Chain([("pool", nn.AvgPool2d(8))], ("pool",)), (3,), (8,), PLAIN)))
+
+
+def brightness(model: OnBackbone, images: Tensor, _: Tensor) -> Tensor:
+    return model.backbone(images)[0].mean(1, keepdim=True)
+
+
+def write(index: ImageIndex, path: Path, predict: Predict = brightness, batch: int = 7, **views: Any) -> None:
+    training = TRAINING.model_copy(update={"batch": batch})
+    write_maps(launch("32-true"), pool(), predict, index, training, InferenceParams(**views), path)
 
 
 @pytest.mark.parametrize("batch", [1, 7, 24, 100])
 def test_every_image_has_its_own_map_in_order(small_index: ImageIndex, tmp_path: Path, batch: int) -> None:
     path = tmp_path / "maps.h5"
-    write_maps(launch("32-true"), nn.AvgPool2d(8), brightness, small_index, "bilinear", 32, batch, path)
+    write(small_index, path, batch=batch)
     with MapStore(path) as maps:
         assert maps.image_ids.tolist() == small_index.table["image_id"].tolist()
         assert maps.shape == (4, 4)
@@ -46,12 +62,79 @@ def test_every_image_has_its_own_map_in_order(small_index: ImageIndex, tmp_path:
 
 
 def test_not_finite_maps_are_refused_by_name_and_nothing_is_left(small_index: ImageIndex, tmp_path: Path) -> None:
-    def broken(model: nn.Module, images: Tensor) -> Tensor:
-        return brightness(model, images) * torch.tensor(float("nan"))
+    def broken(model: OnBackbone, images: Tensor, labels: Tensor) -> Tensor:
+        return brightness(model, images, labels) * torch.tensor(float("nan"))
 
     with pytest.raises(InputError, match="'00'"):
-        write_maps(launch("32-true"), nn.AvgPool2d(8), broken, small_index, "bilinear", 32, 8, tmp_path / "o" / "m.h5")
+        write(small_index, tmp_path / "o" / "m.h5", broken)
     assert not list((tmp_path / "o").iterdir())
+
+
+@pytest.mark.parametrize("batch", [1, 7, 100])
+def test_maps_of_the_images_own_labels(small_index: ImageIndex, tmp_path: Path, batch: int) -> None:
+    """Images without, with one and with two labels; the map of label k is k / 10 throughout."""
+    table = small_index.table.copy()
+    table["labels"] = [[[3], [], [2, 1]][number % 3] for number in range(len(table))]
+    index = replace(small_index, table=table)
+
+    def by_label(_: OnBackbone, images: Tensor, labels: Tensor) -> Tensor:
+        assert labels.shape == (len(images), 2)
+        return (labels / 10).clamp_min(0)[:, :, None, None].expand(-1, -1, 2, 3)
+
+    training = TRAINING.model_copy(update={"batch": batch})
+    path = tmp_path / "m.h5"
+    write_maps(launch("32-true"), pool(), by_label, index, training, InferenceParams(), path, "labels")
+    with MapStore(path) as maps:
+        pairs = [(image_id, label) for image_id, own in zip(table["image_id"], table["labels"], strict=True)
+                 for label in sorted(own)]  # fmt: skip
+        assert list(zip(maps.image_ids.tolist(), maps.labels.tolist(), strict=True)) == pairs
+        assert np.allclose(maps[:].max((1, 2)), maps.labels / 10, atol=1e-3)
+
+
+def test_several_maps_an_image(small_index: ImageIndex, tmp_path: Path) -> None:
+    def halves(model: OnBackbone, images: Tensor, labels: Tensor) -> Tensor:
+        maps = brightness(model, images, labels)
+        return torch.cat([maps, maps / 2], dim=1)
+
+    path = tmp_path / "m.h5"
+    write_maps(launch("32-true"), pool(), halves, small_index, TRAINING, InferenceParams(), path, (0, 4))
+    with MapStore(path) as maps:
+        assert maps.labels.tolist() == [0, 4] * len(small_index.table)
+        assert np.allclose(maps[:][::2] / 2, maps[:][1::2], atol=1e-3)
+
+
+def test_views_are_averaged(small_index: ImageIndex, tmp_path: Path) -> None:
+    """A predictor that sees only the left half of a view sees half of both halves of an image and its mirror."""
+
+    def left(model: OnBackbone, images: Tensor, labels: Tensor) -> Tensor:
+        maps = brightness(model, images, labels)
+        maps[..., maps.shape[3] // 2 :] = 0
+        return maps
+
+    write(small_index, tmp_path / "plain")
+    write(small_index, tmp_path / "mirrored", left, flip=True)
+    write(small_index, tmp_path / "scaled", scales=(1.0, 2.0))
+    with (
+        MapStore(tmp_path / "plain") as plain,
+        MapStore(tmp_path / "mirrored") as mirrored,
+        MapStore(tmp_path / "scaled") as scaled,
+    ):
+        assert np.allclose(mirrored[:], plain[:] / 2, atol=1e-3)
+        assert scaled.shape == plain.shape
+        assert np.allclose(scaled[:], plain[:], atol=0.02)
+
+
+def test_scales_are_rounded_to_32_pixels() -> None:
+    images = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8)
+    assert rescale(images, 1) is images
+    assert rescale(images, 1.4).shape == (2, 3, 96, 128)
+    assert rescale(images, 0.1).shape == (2, 3, 32, 32)
+    assert rescale(images, 2).dtype == torch.uint8
+
+
+def test_labels_are_filled_up() -> None:
+    assert padded_labels([[5], [], [4, 2]]).tolist() == [[5, -1], [-1, -1], [2, 4]]
+    assert padded_labels([[], []]).shape == (2, 0)
 
 
 def test_checkpoint_comes_back_with_its_parameters(tmp_path: Path) -> None:
@@ -110,6 +193,8 @@ def test_scratch_is_kept_on_failure_found_again_and_deleted_on_success(
         stopped.gen.throw(RuntimeError("stopped"))
     with scratch_folder("s", {"r": Rate(value=2)}, [source]) as other:
         assert not list(other.iterdir())
+    with scratch_folder("s", {"r": Rate(value=1)}, [source], seed=1) as other:
+        assert not list(other.iterdir())
     source.write_text("two")
     with scratch_folder("s", {"r": Rate(value=1)}, [source]) as other:
         assert not list(other.iterdir())
@@ -121,6 +206,6 @@ def test_scratch_is_kept_on_failure_found_again_and_deleted_on_success(
 
 def test_store_written_twice_has_the_same_bytes(small_index: ImageIndex, tmp_path: Path) -> None:
     for name in ("a", "b"):
-        write_maps(launch("32-true"), nn.AvgPool2d(8), brightness, small_index, "bilinear", 32, 8, tmp_path / name)
+        write(small_index, tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert h5py.is_hdf5(tmp_path / "a")

@@ -192,7 +192,7 @@ def test_figures_choose_on_fullsup_and_bound_by_the_oracle() -> None:
     assert (test["gt_known_oracle"], test["threshold_oracle"]) == (1, 0.4)
     assert (test["centre_box"], test["centre_box_oracle"]) == (0, 1)
     assert test["mean_iou"] == pytest.approx(0.6)
-    assert test["gt_known_interval"] == [1, 1]
+    assert test["gt_known_low"] == test["gt_known_high"] == 1
     assert test["gt_known_class_mean"] == 1
     assert found["full"]["gt_known_fullsup"] == found["full"]["gt_known_oracle"] == found["full"]["centre_box"] == 1
 

@@ -106,6 +106,41 @@ def measured(images):
     return accuracy.figures()
 
 
+def naive_centre(images, wanted):
+    """Share of correct images at the best of the sides .3, .35, ... 1."""
+    shares = []
+    for twentieths in range(6, 21):
+        low = SIDE * (20 - twentieths) // 40
+        high = min(SIDE - low, LAST)
+        correct = 0
+        for _, truth, width, height in images:
+            scaled = [
+                [int(float(value) * SIDE / side) for value, side in zip(box, (width, height) * 2, strict=True)]
+                for box in truth
+            ]
+            correct += max(one_iou((low, low, high, high), box) for box in scaled) >= wanted
+        shares.append(correct / len(images))
+    return max(shares)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_centre_box_agrees_with_the_definition(seed):
+    rng = np.random.default_rng(seed)
+    images = [(np.zeros((1, 1)), *image[1:]) for _ in range(30) for image in data_set(rng)]
+    figures = measured(images)
+    assert figures.centre == naive_centre(images, 0.5)
+    assert figures.centre_v2 == pytest.approx(np.mean([naive_centre(images, iou) for iou in IOUS]), abs=1e-12)
+    assert 0 < figures.centre < 1
+
+
+def test_centre_box_of_half_the_sides_by_hand():
+    """At 224 it is 56, 56, 168, 168; no box around the centre meets one in a corner."""
+    image = (np.zeros((1, 1)), np.array([[56, 56, 168, 168]], np.float32), SIDE, SIDE)
+    assert (measured([image]).centre, measured([image]).centre_v2) == (1, 1)
+    quarter = (np.zeros((1, 1)), np.array([[0, 0, 10, 10]], np.float32), SIDE, SIDE)
+    assert (measured([image, quarter]).centre, measured([quarter]).centre_v2) == (0.5, 0)
+
+
 @pytest.mark.parametrize("seed", range(200))
 def test_agrees_with_the_definition(seed):
     images = data_set(np.random.default_rng(seed))
@@ -189,6 +224,7 @@ def test_more_maps_than_a_batch():
 
 def test_no_images_give_nan():
     assert np.isnan(measured([]).max_box_acc_v2)
+    assert np.isnan(measured([]).centre_v2)
 
 
 @pytest.mark.parametrize("value", [np.nan, -0.01, 1.01, np.inf])

@@ -20,7 +20,8 @@ SOURCES = sorted(path for folder in ("wsol_core", "stages") for path in (ROOT / 
 GROUND_TRUTH = ("annotations.parquet", "masks")
 TORCH_FREE = (
     "scan", "prepare", "render_demo", "pseudo_masks", "calibrate", "localize", "evaluate_localization", "proposals",
-    "score_proposals", "report", "import_maps",
+    "score_proposals", "report", "import_maps", "evaluate_classification",
+    "oracle_masks", "refine_maps",
 )  # fmt: skip
 PURE = sorted(
     path.relative_to(ROOT).as_posix()

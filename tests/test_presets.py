@@ -99,6 +99,63 @@ def test_unknown_key_is_refused_with_the_nearest(patch: dict[str, Any], parts: l
     assert all(part in str(caught.value) for part in parts)
 
 
+NETWORKS = """\
+cam:  # activation maps
+  # fused
+  mff:
+    levels: [-1]  # deep
+    training: {epochs: 1}
+psol: {}  # none
+calibrate:
+  constants: {}
+gaussian: {overrides: {cam: {foreground: 0.5}}}
+seed: 0
+"""
+
+
+@pytest.mark.parametrize(
+    "patch",
+    [
+        {"cam": {"cam": {"levels": [-2], "training": {"epochs": 2, "steps": [1, [2]]}}, "mff": {"levels": [-3]}}},
+        {"cam": {"mff": None}},
+        {"cam": {"mff": None, "cam": {"levels": [1]}}, "psol": {"a b": {"epochs": 1}}},
+        {"psol": {"psol": {"training": {"epochs": 3}}}, "calibrate": {"constants": {"mff": 0.2}}},
+        {"gaussian": {"overrides": {"cam": {"background": 0.1}, "ddt": {"foreground": 0.2}}}},
+        {"gaussian": {"overrides": {"cam": None}}},
+        {"cam": {"absent": None}, "psol": None, "calibrate": None},
+        {"cam": {"mff": {"levels": None, "training": None}}},
+    ],
+)
+def test_networks_are_added_and_deleted_by_name(patch: dict[str, Any]) -> None:
+    assert yaml.safe_load(apply_preset(NETWORKS, patch)) == merge(yaml.safe_load(NETWORKS), patch)
+
+
+def test_a_new_network_stands_in_lines_and_an_emptied_block_is_empty_braces() -> None:
+    added = apply_preset(NETWORKS, {"cam": {"cam": {"levels": [-2], "training": {"epochs": 2}}}}).splitlines()
+    assert added[4:9] == [
+        "    training: {epochs: 1}",
+        "  cam:",
+        "    levels: [-2]",
+        "    training: {epochs: 2}",
+        "psol: {}  # none",
+    ]
+    assert apply_preset(NETWORKS, {"cam": {"mff": None}}).splitlines()[:2] == ["cam: {}", "psol: {}  # none"]
+
+
+@pytest.mark.parametrize(
+    ("patch", "parts"),
+    [
+        ({"cam": {"mff": {"level": 1}}}, ["'cam.mff.level'", "'levels'"]),
+        ({"cam": {"mff": {"training": {"epoch": 1}}}}, ["'cam.mff.training.epoch'", "'epochs'"]),
+        ({"calibrate": {"constant": {}}}, ["'calibrate.constant'", "'constants'"]),
+    ],
+)
+def test_inside_a_known_network_keys_must_be_known(patch: dict[str, Any], parts: list[str]) -> None:
+    with pytest.raises(InputError, match="unknown key") as caught:
+        apply_preset(NETWORKS, patch)
+    assert all(part in str(caught.value) for part in parts)
+
+
 scalars = st.one_of(st.integers(), st.floats(allow_nan=False), st.booleans(), st.text("ab:#'\" -{},\n", max_size=6))
 values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3), max_leaves=4)
 names = st.sampled_from(["k", "name", "reader", "source", "a b"])

@@ -6,15 +6,26 @@ import numpy.typing as npt
 import pytest
 
 from wsol_core.boxes import Boxes
-from wsol_core.regions import boxes_at_thresholds, largest_component_box, map_box, upsample
+from wsol_core.regions import (
+    Scale,
+    boxes_at_thresholds,
+    largest_component_box,
+    map_box,
+    map_boxes,
+    rescale,
+    upsample,
+)
 
 
 def f32(values: Any) -> npt.NDArray[np.float32]:
     return np.asarray(values, dtype=np.float32)
 
 
-def naive_largest(binary: npt.NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
-    """Flood fill from every pixel; the order of ties is the documented one."""
+Pixels = list[tuple[int, int]]
+
+
+def naive_components(binary: npt.NDArray[np.bool_]) -> list[Pixels]:
+    """Flood fill from every pixel: the pixels (y, x) of each 8-connected component."""
     seen, found = np.zeros(binary.shape, bool), []
     for start in zip(*np.nonzero(binary), strict=True):
         if seen[start]:
@@ -23,19 +34,30 @@ def naive_largest(binary: npt.NDArray[np.bool_]) -> tuple[int, int, int, int] | 
         seen[start] = True
         while queue:
             y, x = queue.popleft()
-            pixels.append((y, x))
+            pixels.append((int(y), int(x)))
             for v in range(max(0, y - 1), min(binary.shape[0], y + 2)):
                 for u in range(max(0, x - 1), min(binary.shape[1], x + 2)):
                     if binary[v, u] and not seen[v, u]:
                         seen[v, u] = True
                         queue.append((v, u))
-        ys, xs = zip(*pixels, strict=True)
-        x0, y0, x1, y1 = min(xs), min(ys), max(xs) + 1, max(ys) + 1
-        found.append((-len(pixels), y0, x0, y1 - y0, x1 - x0))
-    if not found:
-        return None
-    _, y0, x0, height, width = min(found)
-    return x0, y0, x0 + width, y0 + height
+        found.append(pixels)
+    return found
+
+
+def bounds(pixels: Pixels) -> tuple[int, int, int, int]:
+    ys, xs = zip(*pixels, strict=True)
+    return min(xs), min(ys), max(xs) + 1, max(ys) + 1
+
+
+def by_place(pixels: Pixels) -> tuple[int, int, int, int]:
+    """The documented order of ties: highest, leftmost, lower, narrower."""
+    x0, y0, x1, y1 = bounds(pixels)
+    return y0, x0, y1 - y0, x1 - x0
+
+
+def naive_largest(binary: npt.NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
+    found = naive_components(binary)
+    return bounds(min(found, key=lambda pixels: (-len(pixels), *by_place(pixels)))) if found else None
 
 
 @pytest.mark.parametrize("density", [0.05, 0.2, 0.4, 0.9])
@@ -71,29 +93,135 @@ def test_more_components_than_16_bits_count() -> None:
     assert largest_component_box(binary) == (590, 598, 599, 600)
 
 
-def naive_box(score_map: npt.NDArray[np.float32], threshold: float, width: int, height: int, resolution: int) -> Boxes:
-    found = naive_largest(upsample(score_map, resolution, resolution) > np.float32(threshold))
-    box = np.array(found or (0, 0, resolution, resolution), dtype=np.float32)
-    return box * np.array([width, height, width, height], dtype=np.float32) / np.float32(resolution)
+SCALES: tuple[Scale, ...] = ("value", "maximum", "percentile")
 
 
+def naive_rescale(grid: npt.NDArray[np.float32], scale: Scale) -> npt.NDArray[np.float32]:
+    if scale == "value":
+        return grid
+    if scale == "maximum":
+        return f32([[value / grid.max() if grid.max() > 0 else 0 for value in row] for row in grid])
+    return f32([[(grid < value).sum() / grid.size for value in row] for row in grid])
+
+
+def on_image(box: tuple[int, ...], width: int, height: int, resolution: int) -> Boxes:
+    return f32(box) * f32([width, height, width, height]) / np.float32(resolution)
+
+
+def naive_box(
+    score_map: npt.NDArray[np.float32], threshold: float, width: int, height: int, resolution: int, scale: Scale
+) -> Boxes:
+    grid = naive_rescale(upsample(score_map, resolution, resolution), scale)
+    found = naive_largest(grid > np.float32(threshold))
+    return on_image(found or (0, 0, resolution, resolution), width, height, resolution)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (6, 9), (30, 30)])
+def test_rescale_equals_naive(shape: tuple[int, int], scale: Scale) -> None:
+    rng = np.random.default_rng(shape)
+    for grid in (rng.random(shape), np.round(rng.random(shape), 1), np.zeros(shape), np.full(shape, 0.3)):
+        found = rescale(f32(grid), scale)
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, naive_rescale(f32(grid), scale), rtol=1e-6)
+
+
+def test_rescale_by_hand() -> None:
+    grid = f32([[0.1, 0.4], [0.1, 0.2]])
+    assert rescale(grid, "value") is grid
+    np.testing.assert_allclose(rescale(grid, "maximum"), [[0.25, 1], [0.25, 0.5]])
+    np.testing.assert_array_equal(rescale(grid, "percentile"), [[0, 0.75], [0, 0.5]])
+
+
+def test_a_percentile_leaves_that_share_of_different_scores() -> None:
+    grid = f32(np.random.default_rng(0).permutation(100).reshape(10, 10) / 200)
+    for threshold in (0.0, 0.25, 0.5, 0.9):
+        assert (rescale(grid, "percentile") > threshold).sum() == 99 - 100 * threshold
+
+
+@pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("shape", [(1, 1), (5, 8), (14, 14), (40, 40)])
-def test_boxes_at_thresholds_are_those_of_each_threshold_alone(shape: tuple[int, int]) -> None:
+def test_boxes_at_thresholds_are_those_of_each_threshold_alone(shape: tuple[int, int], scale: Scale) -> None:
     rng = np.random.default_rng(shape)
     thresholds = np.arange(0, 1, 0.07)
     for _ in range(5):
-        score_map = rng.random(shape).astype(np.float32) ** 2
-        boxes = boxes_at_thresholds(score_map, thresholds, 50, 33, 24)
+        score_map = f32(rng.random(shape) ** 2 / 2)
+        boxes = boxes_at_thresholds(score_map, thresholds, 50, 33, 24, scale)
         assert boxes.dtype == np.float32
-        expected = [naive_box(score_map, threshold, 50, 33, 24) for threshold in thresholds]
+        expected = [naive_box(score_map, threshold, 50, 33, 24, scale) for threshold in thresholds]
         np.testing.assert_array_equal(boxes, expected)
-        alone = [map_box(score_map, threshold, 50, 33, 24) for threshold in thresholds]
+        alone = [map_box(score_map, threshold, 50, 33, 24, scale) for threshold in thresholds]
         np.testing.assert_array_equal(boxes, alone)
 
 
+def test_the_scale_is_of_the_upsampled_map_and_halving_a_map_changes_only_its_values() -> None:
+    score_map = f32(np.random.default_rng(3).random((7, 7)))
+    for scale in ("maximum", "percentile"):
+        whole, half = (
+            boxes_at_thresholds(each, f32([0.3, 0.6]), 70, 70, 56, scale) for each in (score_map, score_map / 2)
+        )
+        np.testing.assert_array_equal(whole, half)
+    assert (map_box(score_map, 0.6, 70, 70, 56) != map_box(score_map / 2, 0.6, 70, 70, 56)).any()
+
+
+def naive_boxes(
+    score_map: npt.NDArray[np.float32], threshold: float, size: tuple[int, int, int], scale: Scale, min_area: float
+) -> list[tuple[float, Boxes]]:
+    grid = upsample(score_map, size[2], size[2])
+    found = naive_components(naive_rescale(grid, scale) > np.float32(threshold))
+    if not found:
+        return [(float(grid.mean()), on_image((0, 0, size[2], size[2]), *size))]
+    kept = [pixels for pixels in found if len(pixels) >= min(min_area * grid.size, max(map(len, found)))]
+    scores = [sum(float(grid[point]) for point in pixels) / grid.size for pixels in kept]
+    ranked = sorted(zip(scores, kept, strict=True), key=lambda pair: (-pair[0], *by_place(pair[1])))
+    return [(score, on_image(bounds(pixels), *size)) for score, pixels in ranked]
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("min_area", [0, 0.02, 1])
+@pytest.mark.parametrize("shape", [(1, 1), (5, 8), (20, 20)])
+def test_all_components_equal_naive(shape: tuple[int, int], min_area: float, scale: Scale) -> None:
+    rng = np.random.default_rng(shape)
+    counts = set()
+    for threshold in (0.1, 0.4, 0.8, 1.0):
+        score_map = rng.random(shape).astype(np.float32)
+        boxes, scores = map_boxes(score_map, threshold, 50, 33, 20, scale, min_area)
+        expected = naive_boxes(score_map, threshold, (50, 33, 20), scale, min_area)
+        assert boxes.dtype == scores.dtype == np.float32
+        np.testing.assert_allclose(scores, [score for score, _ in expected], rtol=1e-5)
+        np.testing.assert_array_equal(boxes, [box for _, box in expected])
+        counts.add(len(boxes))
+    assert 1 in counts
+    assert (max(counts) > 1) == (shape != (1, 1) and min_area < 1)
+
+
+def test_all_components_by_hand() -> None:
+    """A large one at .5 (12 pixels: 6 / 64) comes before a small one at 1 (4 pixels: 4 / 64) and a speck."""
+    score_map = np.zeros((8, 8), np.float32)
+    score_map[0:2, 0:2] = 1
+    score_map[4:7, 3:7] = 0.5
+    score_map[7, 0] = 0.9
+    boxes, scores = map_boxes(score_map, 0.4, 16, 8, 8, min_area=2 / 64)
+    np.testing.assert_array_equal(boxes, [[6, 4, 14, 7], [0, 0, 4, 2]])
+    np.testing.assert_allclose(scores, [6 / 64, 4 / 64])
+    assert len(map_boxes(score_map, 0.4, 16, 8, 8)[0]) == 3
+    np.testing.assert_array_equal(map_boxes(score_map, 0.4, 16, 8, 8, min_area=1)[0], [[6, 4, 14, 7]])
+    np.testing.assert_array_equal(boxes[0], map_box(score_map, 0.4, 16, 8, 8))
+
+
+@pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
-def test_a_constant_map_gives_the_whole_image_at_every_threshold(value: float) -> None:
-    boxes = boxes_at_thresholds(np.full((4, 4), value, np.float32), np.arange(100) / 100, 31, 17, 224)
+def test_of_a_constant_map_the_whole_image_is_the_one_component(value: float, scale: Scale) -> None:
+    for threshold in (0.0, 0.2, 0.99):
+        boxes, scores = map_boxes(np.full((3, 4), value, np.float32), threshold, 31, 17, 24, scale)
+        np.testing.assert_array_equal(boxes, [[0, 0, 31, 17]])
+        np.testing.assert_allclose(scores, [value], rtol=1e-6)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
+def test_a_constant_map_gives_the_whole_image_at_every_threshold(value: float, scale: Scale) -> None:
+    boxes = boxes_at_thresholds(np.full((4, 4), value, np.float32), np.arange(100) / 100, 31, 17, 224, scale)
     np.testing.assert_array_equal(boxes, np.tile(f32([0, 0, 31, 17]), (100, 1)))
 
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +13,18 @@ import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
+from wsol_core.backbones.create import Backbone, BackboneParams, OnBackbone
+from wsol_core.backbones.pyramid import Chain, Pyramid, Statistics
+from wsol_core.checkpoints import load_checkpoint
 from wsol_core.data.index import TRAIN_FULLSUP, TRAIN_WEAKSUP, ImageIndex
 from wsol_core.data.loading import Batch, Geometry, SquashedImages, StoredTargets, TrainingSet
 from wsol_core.devices import launch
 from wsol_core.errors import InputError
 from wsol_core.maps import CLASS_AGNOSTIC, Kind, create
-from wsol_core.pseudo_supervision import pseudo_supervised, train_on_store
-from wsol_core.training import Trainer, TrainingParams, parameter_groups, rate_factor
+from wsol_core.supervision import class_labels, stored_maps, train_network, training_set
+from wsol_core.training import NetworkParams, Trainer, TrainingParams, parameter_groups, rate_factor
 
 PARAMS = TrainingParams(epochs=3, batch=5, backbone_rate=0.01, head_rate=0.1, image_side=16, precision="32-true")
 
@@ -171,14 +176,65 @@ def test_stored_targets_read_their_rows(tmp_path: Path) -> None:
 def test_image_without_pseudo_label_is_named(small_index: ImageIndex, tmp_path: Path) -> None:
     path = store(tmp_path / "m.h5", [f"{n:02d}" for n in range(15)])
     with pytest.raises(InputError, match="no map for image '15'"):
-        pseudo_supervised(small_index, TRAIN_WEAKSUP, path, PARAMS, "bilinear", 0)
+        training_set(small_index, TRAIN_WEAKSUP, stored_maps(path), PARAMS, "bilinear", 0)
 
 
-def test_set_without_training_images_is_refused(small_index: ImageIndex, tmp_path: Path) -> None:
-    path = store(tmp_path / "m.h5", small_index.table["image_id"].tolist())
-    empty = ImageIndex(small_index.split(TRAIN_FULLSUP), small_index.classes, "squares", small_index.source)
+def labels_loss(model: nn.Module, batch: Batch) -> Tensor:
+    return functional.cross_entropy(model(batch.images), batch.targets)
+
+
+class Classifier(OnBackbone):
+    """The smallest: mean colours and a linear layer."""
+
+    def __init__(self) -> None:
+        plain = Statistics((0, 0, 0), (1, 1, 1), "bilinear")
+        super().__init__(Backbone(Pyramid(Chain([("stem", nn.Conv2d(3, 4, 2, 2))], ("stem",)), (4,), (2,), plain)))
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.backbone(images)[0].mean((2, 3)))
+        return logits
+
+
+@pytest.fixture
+def workspace(small_index: ImageIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ImageIndex:
+    """An empty project, and the index with its images' absolute place."""
+    root = Path(small_index.source).resolve()
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text("preset: tiny\nseed: 3\n")
+    Path("index").write_text("stands for the index")
+    return ImageIndex(small_index.table, small_index.classes, "squares", str(root))
+
+
+def network(training: TrainingParams) -> NetworkParams:
+    return NetworkParams(backbone=BackboneParams(name="small", weights="none"), training=training)
+
+
+def test_a_classifier_learns_from_labels(workspace: ImageIndex) -> None:
+    params = network(PARAMS.model_copy(update={"precision": "32-true"}))
+    train_network("c", params, Classifier, labels_loss, workspace, class_labels, [Path("index")])
+    tensors, config = load_checkpoint(Path("data/models/c.safetensors"))
+    assert config == params.model_dump(mode="json")
+    assert tensors["head.weight"].shape == (3, 4)
+    curve = pd.read_csv("results/tiny/curves/loss-c.csv")
+    assert curve["train"].iloc[-1] < curve["train"].iloc[0]
+    assert curve["held_out"].notna().all()
+    assert not list(Path(".wsol").iterdir())
+
+
+def test_no_epochs_keep_the_starting_weights(workspace: ImageIndex) -> None:
+    params = network(PARAMS.model_copy(update={"epochs": 0}))
+    train_network("c", params, Classifier, labels_loss, workspace, class_labels, [Path("index")])
+    torch.manual_seed(3)
+    assert same(Classifier().state_dict(), load_checkpoint(Path("data/models/c.safetensors"))[0])
+    assert Path("results/tiny/curves/loss-c.csv").read_text() == "epoch,train,held_out\n"
+
+
+def test_set_without_training_images_is_refused(workspace: ImageIndex) -> None:
+    empty = replace(workspace, table=workspace.split(TRAIN_FULLSUP))
     with pytest.raises(InputError, match="no image in train-weaksup"):
-        train_on_store(launch("32-true"), Net(), loss, PARAMS, empty, path, "bilinear", 0, tmp_path)
+        train_network("c", network(PARAMS), Classifier, labels_loss, empty, class_labels, [Path("index")])
+    assert not Path("data").exists()
 
 
 SCRIPT = """

@@ -1,20 +1,36 @@
-"""The pixel classifier and the low-resolution pseudo masks."""
+"""The pixel classifier, its low-resolution pseudo masks, and its transfer to another data set."""
 
 import math
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+import yaml
 
+from stages import foreground_maps as maps_stage
+from stages import train_transferred as transfer_stage
 from wsol_core.backbones.create import BackboneParams
+from wsol_core.checkpoints import load_checkpoint, save_checkpoint
+from wsol_core.data.index import ImageIndex, write_index
 from wsol_core.data.loading import Batch
-from wsol_core.methods.wsfl import ForegroundParams, build, foreground_loss, foreground_maps
+from wsol_core.errors import InputError
+from wsol_core.maps import CLASS_AGNOSTIC, Kind, MapStore, create
+from wsol_core.methods.wsfl import (
+    ForegroundParams,
+    TransferredParams,
+    build,
+    build_transferred,
+    foreground_loss,
+    foreground_maps,
+)
 from wsol_core.pseudo_masks import rasterize
 from wsol_core.training import TrainingParams
 
 PARAMS = ForegroundParams(
     backbone=BackboneParams(name="mobilenetv3_small_050", weights="none"),
-    training=TrainingParams(epochs=1, batch=2, backbone_rate=0.1, head_rate=0.1),
+    training=TrainingParams(epochs=0, batch=8, backbone_rate=0.1, head_rate=0.1, image_side=32, precision="32-true"),
 )
 
 
@@ -56,8 +72,8 @@ def test_maps_are_probabilities_of_fourteen_by_fourteen_cells() -> None:
     model = build(PARAMS).eval()
     images = torch.randint(0, 256, (2, 3, 224, 224), dtype=torch.uint8)
     with torch.no_grad():
-        maps = foreground_maps(model, images)
-    assert maps.shape == (2, 14, 14)
+        maps = foreground_maps(model, images, torch.zeros(2, 1))
+    assert maps.shape == (2, 1, 14, 14)
     assert ((maps > 0) & (maps < 1)).all()
 
 
@@ -72,3 +88,96 @@ def test_loss_by_hand_and_resized() -> None:
     expected = (math.log(2) + math.log(1 + math.exp(-1))) / 2
     assert loss(torch.tensor([[[0.0, 1.0]]])) == pytest.approx(expected, rel=1e-6)
     assert loss(torch.ones(1, 1, 1)) == pytest.approx(math.log(1 + math.exp(-0.5)), rel=1e-6)
+
+
+@pytest.mark.parametrize(("name", "channels"), [("vgg16", 512), ("resnet50", 2048), ("inception_v3", 2048)])
+def test_the_papers_networks_give_maps_of_fourteen_by_fourteen_cells(name: str, channels: int) -> None:
+    """WSFL 4.2: VGG16 without its last pool, ResNet50 and InceptionV3 without their last strides."""
+    backbone = BackboneParams(name=name, weights="none")
+    with torch.device("meta"):
+        model = build(PARAMS.model_copy(update={"backbone": backbone})).eval()
+        assert model(torch.empty((1, 3, 224, 224), dtype=torch.uint8)).shape == (1, 14, 14)
+    assert model.head.weight.shape == (1, channels, 1, 1)
+
+
+def checkpoint(path: Path, seed: int) -> Path:
+    torch.manual_seed(seed)
+    save_checkpoint(path, build(PARAMS).state_dict(), PARAMS.model_dump(mode="json"))
+    return path
+
+
+def equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_transferred_classifier_starts_from_the_other_ones_weights_head_and_all(tmp_path: Path) -> None:
+    start = checkpoint(tmp_path / "start.safetensors", seed=1)
+    unread = PARAMS.model_copy(update={"backbone": PARAMS.backbone.model_copy(update={"weights": "missing.pth"})})
+    torch.manual_seed(2)
+    model = build_transferred(TransferredParams(start=start, network=unread))
+    assert equal(dict(model.state_dict()), load_checkpoint(start)[0])
+
+
+def test_start_of_another_network_is_refused_in_one_line(tmp_path: Path) -> None:
+    start = checkpoint(tmp_path / "start.safetensors", seed=1)
+    other = PARAMS.model_copy(update={"level": -2})
+    with pytest.raises(InputError, match=r"start.safetensors: tensor 'head.weight' is .*, the network needs"):
+        build_transferred(TransferredParams(start=start, network=other))
+    with pytest.raises(InputError, match=r"nothing.safetensors: not a readable checkpoint"):
+        build_transferred(TransferredParams(start=tmp_path / "nothing.safetensors", network=PARAMS))
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, small_index: ImageIndex, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with the small data set, its pseudo masks, and a foreground model of another set as `start`."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WSOL_SCRATCH", str(tmp_path / "scratch"))
+    write_index(Path("data/localization/index.parquet"), small_index)
+    ids = small_index.table["image_id"].tolist()
+    with create(Path("data/localization/pseudo_masks.h5"), Kind.MASK, 2, 2) as writer:
+        writer.append(ids, [CLASS_AGNOSTIC] * len(ids), np.tile(np.eye(2, dtype=np.uint8), (len(ids), 1, 1)))
+    checkpoint(tmp_path / "start.safetensors", seed=1)
+    write_params(epochs=0)
+    return tmp_path
+
+
+def write_params(epochs: int) -> None:
+    network = PARAMS.model_dump(mode="json")
+    network["training"]["epochs"] = epochs
+    block = {"moved": {"start": "start.safetensors", "network": network}}
+    content = {"preset": "test", "seed": 0, "inference": {}, "transferred": block}
+    Path("params.yaml").write_text(yaml.safe_dump(content))
+
+
+def test_prediction_without_fine_tuning_keeps_every_weight(workspace: Path) -> None:
+    transfer_stage.main("moved")
+    maps_stage.main("localization", "moved")
+    trained = load_checkpoint(workspace / "data/models/moved.safetensors")[0]
+    assert equal(trained, load_checkpoint(workspace / "start.safetensors")[0])
+    curve = pd.read_csv(workspace / "results/test/curves/loss-moved.csv")
+    assert list(curve.columns) == ["epoch", "train", "held_out"]
+    assert curve.empty
+    with MapStore(workspace / "data/localization/maps/moved.h5") as maps:
+        assert len(maps) == 24
+
+
+def test_fine_tuning_moves_the_weights(workspace: Path) -> None:
+    write_params(epochs=1)
+    transfer_stage.main("moved")
+    trained = load_checkpoint(workspace / "data/models/moved.safetensors")[0]
+    assert not torch.equal(trained["head.weight"], load_checkpoint(workspace / "start.safetensors")[0]["head.weight"])
+
+
+def test_interrupted_fine_tuning_of_another_start_is_not_resumed(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(transfer_stage, "foreground_loss", stop)
+    write_params(epochs=1)
+    for seed in (1, 1, 2):
+        checkpoint(workspace / "start.safetensors", seed)
+        with pytest.raises(KeyboardInterrupt):
+            transfer_stage.main("moved")
+    assert len(list((workspace / "scratch").iterdir())) == 2

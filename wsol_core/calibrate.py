@@ -12,6 +12,7 @@ from wsol_core.localize import Targets, sweep
 from wsol_core.maps import MapStore
 from wsol_core.metrics.localization import GroundTruth, best_index, mean_iou
 from wsol_core.params import Block
+from wsol_core.regions import Scale
 
 FloatArray = npt.NDArray[np.floating]
 
@@ -50,9 +51,12 @@ class Calibration:
     curve: pd.DataFrame
 
 
-def calibrate(store: MapStore, targets: Targets, thresholds: FloatArray, resolution: int) -> Calibration:
+def calibrate(
+    store: MapStore, targets: Targets, thresholds: FloatArray, resolution: int, scale: Scale = "value"
+) -> Calibration:
     """The one of ascending `thresholds` whose boxes have the highest mean IoU with the pseudo boxes `targets`.
 
+    The thresholds are of `scale`, see `regions.rescale`.
     On a plateau its middle, see `best_index`. An image without a map has IoU 0 at every threshold.
 
     Raises:
@@ -60,7 +64,7 @@ def calibrate(store: MapStore, targets: Targets, thresholds: FloatArray, resolut
     """
     if not len(targets.images):
         raise InputError(f"{store.path}: no training image has a pseudo box to calibrate on; run ddt_boxes again")
-    curve = mean_iou(sweep(store, targets, thresholds, resolution, "calibrate"))
+    curve = mean_iou(sweep(store, targets, thresholds, resolution, "calibrate", scale=scale))
     best = best_index(curve)
     table = pd.DataFrame({"threshold": thresholds, "mean_iou": curve})
     return Calibration(float(thresholds[best]), float(curve[best]), len(targets.images), table)

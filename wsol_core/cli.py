@@ -4,14 +4,13 @@ A command imports what it needs, so that `wsol --help` answers at once.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from wsol_core.errors import InputError, fail
 from wsol_core.outside.command import app as evaluate_app
+from wsol_core.outside.command import one_line_errors
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(evaluate_app, name="evaluate")
@@ -31,7 +30,7 @@ def use(
     """Write a preset's parameters to params.yaml."""
     from wsol_core.presets import use as use_preset
 
-    with _one_line_errors():
+    with one_line_errors():
         dropped = use_preset(name, root, data_set)
     for line in dropped:
         typer.echo(f"dropped {line}", err=True)
@@ -47,7 +46,7 @@ def results(
     """Print every figure of the current preset."""
     from wsol_core import results as found
 
-    with _one_line_errors():
+    with one_line_errors():
         if readme:
             typer.echo(f"README.md: {', '.join(found.update_readme()) or 'no table of a preset with results'}")
             return
@@ -63,6 +62,25 @@ def results(
             )
         else:
             _print_table(preset, found.HEADER, found.rows(figures))
+
+
+@app.command()
+def ablate(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[TABLE]...", help="Files of ablations/.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="The tables that are meant for the preset in use.")] = False,
+    seeds: Annotated[str, typer.Option(help="Like 0,1,2; the table's own where left out.")] = "",
+    rows: Annotated[str, typer.Option(help="Like add-2,add-3; all where left out.")] = "",
+    value: Annotated[list[str] | None, typer.Option(help="NAME=VALUE for a ${NAME} of a table; repeatable.")] = None,
+) -> None:
+    """Run missing rows of ablation tables as DVC experiments; without a table list them all."""
+    from wsol_core.ablations import command
+
+    with one_line_errors():
+        tables = command.meant_tables() if every else command.named_tables(names or [])
+        if not tables:
+            typer.echo("\n".join(command.lines()))
+        elif command.run(tables, seeds, rows, value or [], typer.echo):
+            raise typer.Exit(1)
 
 
 def _current() -> tuple[str, list[str]]:
@@ -86,11 +104,3 @@ def _print_table(preset: str, header: tuple[str, ...], rows: Iterator[tuple[str,
     for cells in rows:
         table.add_row(*cells)
     Console().print(table)
-
-
-@contextmanager
-def _one_line_errors() -> Iterator[None]:
-    try:
-        yield
-    except (InputError, OSError) as error:
-        fail(error)

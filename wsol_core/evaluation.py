@@ -11,7 +11,7 @@ import pandas as pd
 
 from wsol_core.boxes import Boxes
 from wsol_core.data.index import SPLITS, TRAIN_FULLSUP, ImageIndex
-from wsol_core.localize import Targets, final_boxes, find_targets, sweep
+from wsol_core.localize import LocalizeParams, Targets, final_boxes, find_targets, sweep
 from wsol_core.map_scores import MapFigures, MapScores, TruthMasks, map_figures
 from wsol_core.maps import MapStore
 from wsol_core.metrics.errors import ERROR_TYPES, SIZE_EDGES, error_types, shares_of_types, size_bins
@@ -69,7 +69,7 @@ def evaluate(
     annotations: pd.DataFrame,
     masks: Path,
     threshold: float,
-    resolution: int,
+    boxes_of_maps: LocalizeParams,
     seed: int,
 ) -> Evaluation:
     """Evaluate a method on every split whose images have annotations; the other images do not count.
@@ -83,7 +83,7 @@ def evaluate(
         annotations: ground-truth boxes; those of the image's own label count.
         masks: folder of the objects' masks, see `TruthMasks`; images without one do not count for pixels.
         threshold: the calibrated one.
-        resolution: side of the grid on which components are found.
+        boxes_of_maps: how maps become boxes.
         seed: of the bootstrap.
     """
     targets = {split: find_targets(index, annotations, split) for split in SPLITS}
@@ -91,18 +91,18 @@ def evaluate(
     for split, found in targets.items():
         if len(found.images):
             scores = MapScores(found, TruthMasks(masks, annotations, found))
-            splits[split] = _measure(split, store, boxes, found, scores, resolution)
+            splits[split] = _measure(split, store, boxes, found, scores, boxes_of_maps)
     return Evaluation(_figures(splits, threshold, seed), _tables(splits, index.classes))
 
 
 def _measure(
-    split: str, store: MapStore, boxes: pd.DataFrame, targets: Targets, scores: MapScores, resolution: int
+    split: str, store: MapStore, boxes: pd.DataFrame, targets: Targets, scores: MapScores, params: LocalizeParams
 ) -> _Measured:
     images, truth = targets.images, targets.truth
     predicted: Boxes = final_boxes(boxes, images)
     ious = SplitIoU(
         final=best_iou(predicted[:, None], truth)[:, 0],
-        swept=sweep(store, targets, THRESHOLDS, resolution, split, scores),
+        swept=sweep(store, targets, THRESHOLDS, params.resolution, split, scores, params.scale),
         centre=best_iou(centre_boxes(images["width"], images["height"]), truth),
         labels=images["label"].to_numpy(),
     )

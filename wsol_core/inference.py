@@ -1,73 +1,129 @@
 """The one map writer: a network over all images of an index, each seen once, streamed into a map store."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional
 from tqdm import tqdm
 
-from wsol_core.data.images import Interpolation
+from wsol_core.backbones.create import OnBackbone
 from wsol_core.data.index import ImageIndex
 from wsol_core.data.loading import SquashedImages, image_batches
 from wsol_core.maps import CLASS_AGNOSTIC, Kind, create
+from wsol_core.params import Block
+from wsol_core.training import TrainingParams
 
-Predict = Callable[[nn.Module, Tensor], Tensor]
-"""From the model and images `(B, 3, H, W)` uint8 to maps `(B, h, w)` in [0, 1]."""
+Predict = Callable[[Any, Tensor, Tensor], Tensor]
+"""From the model, images `(B, 3, H, W)` uint8 and their labels `(B, L)` int64, filled up with -1, to any `(B, ...)`;
+for maps `(B, M, h, w)` in [0, 1]."""
+
+Rows = Sequence[int] | Literal["labels"]
+"""Which label each of the M maps of an image is stored under: these, or the image's own, for maps `(B, L, h, w)`."""
+
+AGNOSTIC: Rows = (CLASS_AGNOSTIC,)
+
+
+class InferenceParams(Block):
+    """How maps are averaged over views of an image."""
+
+    flip: bool = False
+    """average with the map of the mirrored image"""
+    scales: tuple[float, ...] = Field(default=(1.0,), min_length=1)
+    """average over the image at these multiples of the network's input side; the first one's resolution is kept"""
 
 
 def write_maps(
     fabric: Fabric,
-    model: nn.Module,
+    model: OnBackbone,
     predict: Predict,
     index: ImageIndex,
-    interpolation: Interpolation,
-    image_side: int,
-    batch: int,
+    training: TrainingParams,
+    inference: InferenceParams,
     path: Path,
+    rows: Rows = AGNOSTIC,
 ) -> None:
-    """Write one class-agnostic map per image of `index` to the store at `path`.
+    """Write the maps of every image of `index` to the store at `path`.
 
     Memory is bounded by the batch, whatever the number of images. Under `torchrun` every process computes its share of
     the batches, and the first one writes.
 
     Args:
         fabric: from `devices.launch`.
-        model: moved to the device and set to evaluation here.
+        model: with its `backbone`, whose interpolation squashes the images; moved to the device and set to evaluation.
         predict: what to compute.
         index: the images.
-        interpolation: how images are squashed.
-        image_side: side of the square input, in pixels.
-        batch: images per forward pass.
+        training: for the side of the input and the batch.
+        inference: views to average over.
         path: the output.
+        rows: labels of an image's maps.
     """
-    model = model.eval().to(memory_format=torch.channels_last)
-    model = fabric.to_device(model)
-    images = SquashedImages(index.root, index.table, image_side, image_side, interpolation)
-    maps = _all_maps(fabric, model, predict, images, batch)
-    first = next(maps)
+
+    def averaged(model: OnBackbone, images: Tensor, labels: Tensor) -> Tensor:
+        return average_views(model, predict, images, labels, inference)
+
+    outputs = predictions(fabric, model, averaged, index, training)
+    first = next(outputs)
     if not fabric.is_global_zero:
-        for _ in maps:
+        for _ in outputs:
             pass
         return
-    ids: list[str] = index.table["image_id"].tolist()
+    ids, labels = index.table["image_id"].tolist(), index.table["labels"].tolist()
     progress = tqdm(total=len(ids), desc="maps", unit="image", disable=None)
-    with create(path, Kind.SCORE, *first.shape[1:]) as writer, progress:
+    with create(path, Kind.SCORE, *first.shape[2:]) as writer, progress:
         done = 0
-        for part in chain([first], maps):
-            rows = ids[done : done + len(part)]
-            writer.append(rows, [CLASS_AGNOSTIC] * len(rows), part[: len(rows)].numpy())
-            progress.update(len(rows))
-            done += len(rows)
+        for maps in chain([first], outputs):
+            part = slice(done, done + len(maps))
+            wanted = [sorted(own) if rows == "labels" else list(rows) for own in labels[part]]
+            counts = [len(own) for own in wanted]
+            found = np.concatenate([own[:count] for own, count in zip(maps.numpy(), counts, strict=True)])
+            writer.append(np.repeat(ids[part], counts).tolist(), list(chain(*wanted)), found)
+            progress.update(len(maps))
+            done += len(maps)
+
+
+def average_views(
+    model: OnBackbone, predict: Predict, images: Tensor, labels: Tensor, params: InferenceParams
+) -> Tensor:
+    """The mean of the maps `(B, M, h, w)` of an image's views: each scale, and each mirrored."""
+    maps: list[Tensor] = []
+    for scale in params.scales:
+        view = rescale(images, scale)
+        maps.append(predict(model, view, labels).float())
+        if params.flip:
+            maps.append(predict(model, view.flip(3), labels).float().flip(3))
+    if len(maps) == 1:
+        return maps[0]
+    return torch.stack([functional.interpolate(each, maps[0].shape[2:], mode="bilinear") for each in maps]).mean(0)
+
+
+def rescale(images: Tensor, scale: float) -> Tensor:
+    """Images `(B, 3, H, W)` uint8 at a multiple of their side, to the nearest 32 pixels."""
+    sides = [max(32, round(side * scale / 32) * 32) for side in images.shape[2:]]
+    if scale == 1:
+        return images
+    resized = functional.interpolate(images.float(), sides, mode="bilinear", antialias=True)
+    return resized.round().clamp(0, 255).to(torch.uint8)
 
 
 @torch.inference_mode()
-def _all_maps(
-    fabric: Fabric, model: nn.Module, predict: Predict, images: SquashedImages, batch: int
+def predictions(
+    fabric: Fabric, model: OnBackbone, predict: Predict, index: ImageIndex, training: TrainingParams
 ) -> Iterator[Tensor]:
-    """Float32 maps of all images in order, batch by batch; several processes fill the last round with repeats."""
+    """What `predict` says of all images of `index` in order, batch by batch, float32 on the CPU.
+
+    Under `torchrun` every process computes its share, and all get all.
+    """
+    fabric.to_device(model.eval().to(memory_format=torch.channels_last))
+    side, batch = training.inference_side, training.batch
+    images = SquashedImages(index.root, index.table, side, side, model.backbone.interpolation)
+    labels = padded_labels(index.table["labels"].tolist())
     world, rank = fabric.world_size, fabric.global_rank
     count = len(images) if world == 1 else -(-len(images) // (batch * world)) * batch * world
     mine = [
@@ -75,9 +131,23 @@ def _all_maps(
         for start in range(rank * batch, count, batch * world)
         for position in range(start, min(start + batch, count))
     ]
-    for pictures in image_batches(images, mine, batch):
+    done = 0
+    for number, pictures in enumerate(image_batches(images, mine, batch)):
+        own = labels[mine[number * batch : (number + 1) * batch]]
         with fabric.autocast():
-            maps = predict(model, fabric.to_device(pictures)).float()
-        gathered = fabric.all_gather(maps) if world > 1 else maps[None]
+            found = predict(model, fabric.to_device(pictures), fabric.to_device(own)).float()
+        gathered = fabric.all_gather(found) if world > 1 else found[None]
         assert isinstance(gathered, Tensor)
-        yield from gathered.cpu()
+        for part in gathered.cpu():
+            rest = part[: len(images) - done]
+            done += len(rest)
+            if len(rest):
+                yield rest
+
+
+def padded_labels(labels: Sequence[Sequence[int]]) -> Tensor:
+    """Labels of N images, ascending, as `(N, L)` int64; rows are filled up with -1."""
+    table = np.full((len(labels), max((len(own) for own in labels), default=0)), CLASS_AGNOSTIC, dtype=np.int64)
+    for row, own in zip(table, labels, strict=True):
+        row[: len(own)] = sorted(own)
+    return torch.from_numpy(table)

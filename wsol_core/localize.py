@@ -1,4 +1,4 @@
-"""Maps to boxes: one box per map at the chosen threshold, and the IoU of the boxes at many thresholds."""
+"""Maps to boxes: those of each map at the chosen threshold, and the IoU of the boxes at many thresholds."""
 
 import json
 import os
@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ from wsol_core.errors import InputError
 from wsol_core.maps import CLASS_AGNOSTIC, MapStore
 from wsol_core.metrics.localization import GroundTruth, best_iou
 from wsol_core.params import Block
-from wsol_core.regions import boxes_at_thresholds, map_box
+from wsol_core.regions import Scale, boxes_at_thresholds, map_box, map_boxes, rescale
 
 FloatArray = npt.NDArray[np.floating]
 T = TypeVar("T")
@@ -29,10 +29,17 @@ R = TypeVar("R")
 
 
 class LocalizeParams(Block):
-    """How a map becomes a box."""
+    """How a map becomes boxes."""
 
     resolution: int = Field(ge=1, le=2048)
     """Side in pixels of the square grid on which maps are thresholded and components found (224 in the papers)."""
+    scale: Scale = "value"
+    """What is held against the threshold: scores as they are (`value`), as shares of the map's maximum (`maximum`), or
+    as the share of the map's pixels that are lower (`percentile`)."""
+    components: Literal["largest", "all"] = "largest"
+    """One box per map, of the largest component; or one for each component (several objects in an image)."""
+    min_area: float = Field(default=0.01, ge=0, le=1)
+    """With `all`: components smaller than this share of the image are left out."""
 
 
 @dataclass(frozen=True)
@@ -80,12 +87,14 @@ def sweep(
     resolution: int,
     title: str,
     visitor: Visitor | None = None,
+    scale: Scale = "value",
 ) -> npt.NDArray[np.float32]:
     """IoU `(N, T)` with their targets of the boxes that N images' maps give at each of T ascending thresholds.
 
+    The boxes are those of the largest component, at thresholds of `scale`, see `regions.rescale`.
     A map is read, upsampled and swept at once, so memory is bounded by the result. An image's map is the one of its
     label, else its class-agnostic one; without a map its IoU is 0 at every threshold. What else is to be measured of
-    the maps, a `visitor` does in the same pass; it is called from several threads, in any order.
+    the rescaled maps, a `visitor` does in the same pass; it is called from several threads, in any order.
     """
     boxes = targets.boxes_by_image()
     ious = np.zeros((len(targets.images), len(thresholds)), dtype=np.float32)
@@ -94,10 +103,10 @@ def sweep(
         position, image_id, width, height, label = row
         score_map = store.find(image_id, label)
         if visitor is not None:
-            visitor(position, score_map)
+            visitor(position, None if score_map is None else rescale(score_map, scale))
         if score_map is None:
             return
-        predicted = boxes_at_thresholds(score_map, thresholds, width, height, resolution)
+        predicted = boxes_at_thresholds(score_map, thresholds, width, height, resolution, scale)
         truth = GroundTruth(boxes[position], np.zeros(len(boxes[position]), dtype=np.intp))
         ious[position] = best_iou(predicted[None], truth)[0]
 
@@ -118,8 +127,19 @@ def read_threshold(path: Path) -> float:
         raise InputError(f"{path}: no threshold in it ({error}); run calibrate again") from error
 
 
-def localize(store: MapStore, index: ImageIndex, threshold: float, resolution: int) -> pd.DataFrame:
-    """One box per map of the store, in its order: a table of boxes whose `score` is the map's maximum.
+def localize(
+    store: MapStore,
+    index: ImageIndex,
+    threshold: float,
+    resolution: int,
+    scale: Scale = "value",
+    components: Literal["largest", "all"] = "largest",
+    min_area: float = 0.0,
+) -> pd.DataFrame:
+    """The boxes of the store's maps, in its order: a table of boxes. The parameters are those of `LocalizeParams`.
+
+    With `largest` there is one box per map, whose `score` is the map's maximum. With `all` there are one or more, best
+    first, scored by `regions.map_boxes`; so the box of an image where only one counts is the first.
 
     Raises:
         InputError: the store has a map of an image that is not in the index.
@@ -131,16 +151,19 @@ def localize(store: MapStore, index: ImageIndex, threshold: float, resolution: i
     if unknown:
         raise InputError(f"{store.path}: image {unknown[0]!r} is not in the index; make the maps again")
 
-    def find(row: int) -> tuple[Boxes, np.float32]:
+    def find(row: int) -> tuple[Boxes, npt.NDArray[np.float32]]:
         score_map = store[row]
         width, height = sizes[store.image_ids[row]]
-        return map_box(score_map, threshold, width, height, resolution), score_map.max()
+        if components == "all":
+            return map_boxes(score_map, threshold, width, height, resolution, scale, min_area)
+        return map_box(score_map, threshold, width, height, resolution, scale)[None], score_map.max(keepdims=True)[0]
 
     found = list(in_threads(find, range(len(store)), len(store), "localize"))
-    table = pd.DataFrame({"image_id": store.image_ids})
-    table[list(BOX_COLUMNS)] = np.array([box for box, _ in found], dtype=np.float32).reshape(-1, 4)
-    table["score"] = np.array([score for _, score in found], dtype=np.float32)
-    return table.assign(label=store.labels)
+    counts = [len(boxes) for boxes, _ in found]
+    table = pd.DataFrame({"image_id": np.repeat(store.image_ids, counts)})
+    table[list(BOX_COLUMNS)] = np.concatenate([np.empty((0, 4), np.float32), *(boxes for boxes, _ in found)])
+    table["score"] = np.concatenate([np.empty(0, np.float32), *(scores for _, scores in found)])
+    return table.assign(label=np.repeat(store.labels, counts))
 
 
 def final_boxes(boxes: pd.DataFrame, images: pd.DataFrame) -> Boxes:

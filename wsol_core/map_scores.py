@@ -104,11 +104,12 @@ class MapScores:
 def map_figures(splits: Mapping[str, MapFigures], threshold: float, fullsup: str) -> dict[str, dict[str, Any]]:
     """The figures of the maps of each split: MaxBoxAcc, its version 2, PxAP, pixel IoU, number of images with a mask.
 
-    MaxBoxAcc by its definition takes the best tau on the evaluated split, so it is an oracle. Beside it stand the
-    honest ones: `..._fullsup` at the best tau of the split of that name, `..._calibrated` at the tau nearest to
-    `threshold` (though tau is a share of each map's maximum). `pixel_iou` stands at `threshold` as `gt_known` does,
-    `..._fullsup` and `..._oracle` at the best one of that split and of its own. PxAP has no threshold. A figure is
-    None where the split has no mask, or where there is no split `fullsup` or no mask in it.
+    MaxBoxAcc by its definition takes the best tau on the evaluated split, so it is an oracle; so is `..._centre`, that
+    of the best box around the centre. Beside them stand the honest ones: `..._fullsup` at the best tau of the split of
+    that name, `..._calibrated` at the tau nearest to `threshold` (though tau is a share of each map's maximum).
+    `pixel_iou` stands at `threshold` as `gt_known` does, `..._fullsup` and `..._oracle` at the best one of that split
+    and of its own. PxAP has no threshold. A figure is None where the split has no mask, or where there is no split
+    `fullsup` or no mask in it.
     """
     best = splits.get(fullsup)
     return {
@@ -121,9 +122,11 @@ def _box_figures(boxes: MaxBoxFigures, threshold: float, best: MapFigures | None
     calibrated = dict.fromkeys(boxes.taus_v2, threshold)
     return {
         "max_box_acc": boxes.max_box_acc,
+        "max_box_acc_centre": boxes.centre,
         "max_box_acc_fullsup": None if best is None else _at(boxes, "v1@50", best.boxes.tau),
         "max_box_acc_calibrated": _at(boxes, "v1@50", threshold),
         "max_box_acc_v2": boxes.max_box_acc_v2,
+        "max_box_acc_v2_centre": boxes.centre_v2,
         "max_box_acc_v2_fullsup": None if best is None else _mean_at(boxes, best.boxes.taus_v2),
         "max_box_acc_v2_calibrated": _mean_at(boxes, calibrated),
     }

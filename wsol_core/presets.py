@@ -4,6 +4,7 @@
 what was in use before leaves no trace: `use A; use B` equals `use B`, and `use demo` goes back.
 """
 
+import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,18 @@ DEMO = "demo"
 Place = tuple[str, ...]
 Splice = tuple[int, int, str]
 """Start and end of a part of a text, and what replaces it."""
+OPEN: set[Place] = {
+    ("cam",), ("classifier",), ("oracle",), ("psol",), ("transferred",), ("import_maps",), ("calibrate", "constants"),
+}  # fmt: skip
+"""Dictionaries whose keys are names that the user chooses."""
 
 
 def apply_preset(params_text: str, preset: Mapping[str, Any]) -> str:
     """Merge `preset` into the YAML text of a parameter file; comments, order and layout stay.
 
     RFC 7396 (JSON merge patch): mappings merge, `null` deletes a key, everything else replaces. Unlike there, a key
-    that the file lacks is refused, except inside `data.SET`, which differs from one reader to the next. A deleted key
-    takes the comment lines right above it along.
+    that the file lacks is refused, except inside `data.SET` and `gaussian.overrides`, which need not hold every key,
+    and directly inside `OPEN`. A deleted key takes the comment lines right above it along.
 
     Raises:
         InputError: a key is unknown; the message names the nearest right one.
@@ -67,7 +72,7 @@ def use(name: str, root: Path | None = None, data_set: str = "localization", pro
         except InputError as error:
             raise InputError(f"{error} (here: `wsol use {name} --set {key} --root PATH`)") from error
     params = project / "params.yaml"
-    dropped = _edits(params, project)
+    dropped = edits(params, project)
     with atomic_path(params) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return dropped
@@ -103,11 +108,15 @@ def preset_text(name: str, project: Path = Path()) -> str:
 def _refuse_unknown(content: Mapping[str, Any], patch: Mapping[str, Any], place: Place) -> None:
     for key, value in patch.items():
         if key not in content:
-            if place[:1] == ("data",) and len(place) >= 2:
+            if _is_open(place):
                 continue
             raise InputError(f"unknown key {'.'.join((*place, str(key)))!r}{nearest(key, content)}")
         if isinstance(value, Mapping) and isinstance(content[key], Mapping):
             _refuse_unknown(content[key], value, (*place, key))
+
+
+def _is_open(place: Place) -> bool:
+    return place in OPEN or place[:2] == ("gaussian", "overrides") or (place[:1] == ("data",) and len(place) >= 2)
 
 
 def _splices(text: str, node: yaml.MappingNode, patch: Mapping[str, Any]) -> Iterator[Splice]:
@@ -126,8 +135,8 @@ def _splices(text: str, node: yaml.MappingNode, patch: Mapping[str, Any]) -> Ite
             yield after_colon, max(after_colon, _end(text, value)), f" {_flow(_merged(old, new))}"
     if added:
         end = _next_line(text, node)
-        indent = " " * node.value[0][0].start_mark.column
-        yield end, end, "".join(f"{indent}{key}: {_flow(value)}\n" for key, value in added.items())
+        new = "".join(_entry(key, value) for key, value in added.items())
+        yield end, end, textwrap.indent(new, " " * node.value[0][0].start_mark.column)
 
 
 def _merged(old: Any, patch: Any) -> Any:
@@ -136,6 +145,13 @@ def _merged(old: Any, patch: Any) -> Any:
     kept = {key: value for key, value in old.items() if key not in patch} if isinstance(old, dict) else {}
     given = old if isinstance(old, dict) else {}
     return kept | {key: _merged(given.get(key), value) for key, value in patch.items() if value is not None}
+
+
+def _entry(key: str, value: Any) -> str:
+    """A new key: a line, or a block where its value is nested twice."""
+    if isinstance(value, Mapping) and any(isinstance(inner, Mapping) for inner in value.values()):
+        return yaml.safe_dump({key: value}, default_flow_style=None, sort_keys=False, width=float("inf"))
+    return f"{key}: {_flow(value)}\n"
 
 
 def _flow(value: Any) -> str:
@@ -169,8 +185,8 @@ def _line_start(text: str, key: yaml.Node) -> int:
     return start
 
 
-def _edits(params: Path, project: Path) -> list[str]:
-    """How the parameter file differs from the preset that it names."""
+def edits(params: Path, project: Path) -> list[str]:
+    """How the parameter file differs from the preset that it names, a line for each value."""
     if not params.exists():
         return []
     try:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigsh
+from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 
 ROWS = 512
@@ -75,12 +75,9 @@ class Sums:
     def component(self, covariance: "npt.NDArray[np.float64] | LinearOperator") -> Component:
         """The component whose direction is the leading eigenvector of `covariance (C, C)`; any, if that is 0."""
         start = np.random.default_rng(0).standard_normal(len(self.total))
-        try:
+        vectors = start[:, None] / np.linalg.norm(start)
+        if (covariance @ start).any():
             _, vectors = eigsh(covariance, k=1, which="LA", v0=start, ncv=min(KRYLOV, len(start)), tol=TOLERANCE)
-        except ArpackNoConvergence:
-            raise
-        except ArpackError:
-            vectors = start[:, None] / np.linalg.norm(start)
         direction = torch.from_numpy(vectors[:, 0].copy())
         return Component(self.mean.float(), orient(direction, self.contrast).float())
 

@@ -115,11 +115,11 @@ def draw_image(_: Row, picture: Picture) -> Picture:
     return picture
 
 
-def draw_store(store: MapStore) -> Draw:
-    """Over the image its map: scores as colours from blue to red, masks and labels in up to three colours."""
+def draw_store(store: MapStore, label: int | None = None) -> Draw:
+    """Over the image its map of its own label or of `label`: scores from blue to red, labels in up to three colours."""
 
     def draw(row: Row, picture: Picture) -> Picture | None:
-        values = store.find(row.image_id, row.label)
+        values = store.find(row.image_id, row.label if label is None else label)
         if values is None:
             return None
         return heat(picture, values) if store.kind is Kind.SCORE else stain(picture, values)

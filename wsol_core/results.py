@@ -1,4 +1,4 @@
-"""The figures of the workspace, as `evaluate_localization` left them under `results/PRESET/localization`."""
+"""The figures of the workspace, as the stages `evaluate_...` left them under `results/PRESET`."""
 
 import json
 import re
@@ -9,10 +9,11 @@ from typing import Any
 from wsol_core.errors import InputError
 from wsol_core.files import atomic_path
 
-FIGURES = ("gt_known", "gt_known_fullsup", "gt_known_oracle", "centre_box", "threshold")
+TOP = ("top1_loc", "top5_loc")
+FIGURES = ("gt_known", "gt_known_fullsup", "gt_known_oracle", "centre_box", "threshold", *TOP)
 HEADER = (
-    "method", "split", "GT-known", "at best of fullsup", "at best of split", "centre box", "threshold", "MaxBoxAccV2",
-    "PxAP",
+    "method", "split", "GT-known", "Top-1", "Top-5", "at best of fullsup", "at best of split", "centre box",
+    "threshold", "MaxBoxAccV2", "PxAP",
 )  # fmt: skip
 SEGMENTATION = "segmentation"
 
@@ -23,15 +24,27 @@ Figures = dict[str, dict[str, dict[str, Any]]]
 def read_results(preset: str, project: Path = Path()) -> Figures:
     """The metrics files of a preset, whole, in order of the methods' names.
 
+    `top1_loc` and `top5_loc` are those with the classifier whose name comes first.
+
     Raises:
         InputError: there are none, or one is damaged.
     """
-    folder = project / "results" / preset / "localization"
-    files = sorted(folder.glob("*.json"))
-    if not files:
-        raise InputError(f"{folder}: no results of preset {preset!r} yet; run `make repro`")
+    results = _read_folder(project / "results" / preset / "localization")
+    if not results:
+        raise InputError(f"results/{preset}/localization: no results of preset {preset!r} yet; run `make repro`")
+    classifiers = _read_folder(project / "results" / preset / "classification")
+    classified = next(iter(classifiers.values())) if classifiers else {}
+    for method, splits in results.items():
+        for split, found in splits.items():
+            top = classified.get(split, {}).get("methods", {}).get(method, {})
+            found |= {name: top[name] for name in TOP if name in top}
+    return results
+
+
+def _read_folder(folder: Path) -> dict[str, Any]:
+    """The content of its JSON files by name, in order."""
     results = {}
-    for path in files:
+    for path in sorted(folder.glob("*.json")):
         try:
             results[path.stem] = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
@@ -40,7 +53,7 @@ def read_results(preset: str, project: Path = Path()) -> Figures:
 
 
 def as_json(results: Figures, sources: Sequence[str]) -> str:
-    """The five figures of every method and split, between 0 and 1, null where there is none.
+    """The figures named in `FIGURES` of every method and split, between 0 and 1, null where there is none.
 
     `segmentation` stands for the segmentation learnt from the first of `sources`.
     """
@@ -58,7 +71,7 @@ def rows(results: Figures) -> Iterator[tuple[str, ...]]:
     for method, splits in results.items():
         for split, found in splits.items():
             threshold = found.get("threshold")
-            others = (_percent(found.get(name)) for name in FIGURES[1:4])
+            others = (_percent(found.get(name)) for name in (*TOP, *FIGURES[1:4]))
             pixels = (_percent(found.get(name)) for name in ("max_box_acc_v2", "px_ap"))
             threshold_cell = "-" if threshold is None else f"{threshold:.3f}"
             yield method, split, _with_interval(found), *others, threshold_cell, *pixels
@@ -107,6 +120,6 @@ def _percent(figure: float | None) -> str:
 
 
 def _with_interval(found: dict[str, Any]) -> str:
-    low, high = found.get("gt_known_interval") or (None, None)
+    low, high = found.get("gt_known_interval") or (found.get("gt_known_low"), found.get("gt_known_high"))
     figure = _percent(found.get("gt_known"))
     return figure if low is None else f"{figure} ({_percent(low)} to {_percent(high)})"

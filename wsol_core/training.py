@@ -19,6 +19,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from wsol_core.backbones.create import BackboneParams
 from wsol_core.data.loading import Batch, Geometry, TrainingSet, training_batches
 from wsol_core.devices import Precision
 from wsol_core.files import write_csv
@@ -31,8 +32,8 @@ Loss = Callable[[nn.Module, Batch], Tensor]
 class TrainingParams(Block):
     """How a network is trained. Named rates: `backbone` for pretrained layers, `head` for new ones."""
 
-    epochs: int = Field(gt=0)
-    """passes over the training images"""
+    epochs: int = Field(ge=0)
+    """passes over the training images; 0 leaves the starting weights as they are"""
     batch: int = Field(gt=0)
     """pictures per step, over all processes together"""
     backbone_rate: float = Field(ge=0)
@@ -67,6 +68,15 @@ class TrainingParams(Block):
     def geometry(self) -> Geometry:
         """How training pictures move."""
         return Geometry(self.image_side, self.crop_from or self.image_side, self.flip)
+
+
+class NetworkParams(Block):
+    """A network on a pretrained backbone, and its training."""
+
+    backbone: BackboneParams
+    """the network that it starts from"""
+    training: TrainingParams
+    """how it is trained"""
 
 
 def rate_factor(params: TrainingParams, step: int, steps_per_epoch: int) -> float:

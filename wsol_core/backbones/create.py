@@ -11,14 +11,14 @@ from wsol_core.backbones.densenet import densenet161, modern_names
 from wsol_core.backbones.depthwise import use_fast_depthwise
 from wsol_core.backbones.inception import inception_v3
 from wsol_core.backbones.mobilenet import mobilenet_v2
-from wsol_core.backbones.pyramid import Backbone, Pyramid
+from wsol_core.backbones.pyramid import Backbone, OnBackbone, Pyramid
 from wsol_core.backbones.resnet import resnet50
 from wsol_core.backbones.vgg import vgg16
 from wsol_core.backbones.weights import State, download, load_weights, read_weights, torchvision_imagenet
 from wsol_core.errors import InputError
 from wsol_core.params import Block
 
-__all__ = ["Backbone", "BackboneParams", "create_backbone"]
+__all__ = ["Backbone", "BackboneParams", "OnBackbone", "create_backbone"]
 
 TORCHVISION: dict[str, Callable[[int], Pyramid]] = {
     "vgg16": vgg16,

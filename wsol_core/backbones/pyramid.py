@@ -108,3 +108,11 @@ class Backbone(nn.Module):
             x = x / 255
         features: list[Tensor] = self.network((x - self.mean) / self.std)
         return features
+
+
+class OnBackbone(nn.Module):
+    """A network whose pretrained part is its `backbone`, the rest being new."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone

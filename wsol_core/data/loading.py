@@ -112,6 +112,12 @@ class Geometry:
         moved = target[rows.astype(int)[:, None], columns.astype(int)[None, :]]
         return torch.from_numpy(np.ascontiguousarray(moved[:, ::-1] if mirror else moved))
 
+    def move_box(self, box: npt.NDArray[np.float32], top: int, left: int, mirror: bool) -> Tensor:
+        """The part inside the same crop of a box `(4,)`: `x0, y0, x1, y1` as shares of the image, then of the crop."""
+        corner = np.array([left, top, left, top])
+        x0, y0, x1, y1 = np.clip((box * self.crop_from - corner) / self.side, 0, 1)
+        return torch.tensor([1 - x1, y0, 1 - x0, y1] if mirror else [x0, y0, x1, y1], dtype=torch.float32)
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -151,21 +157,20 @@ class StoredTargets(Sequence[npt.NDArray[np.float32]]):
 
 
 class TrainingSet:
-    """Pairs of a picture and its target map, moved together.
+    """Pairs of a picture and its target, moved together.
 
     An item's key is `(epoch, position)`: what a picture looks like depends on the seed, the epoch and its position
     alone, not on the thread that loads it. Epoch -1 is for held-out pictures, which do not move.
 
     Args:
         images: squashed to `geometry.crop_from`.
-        targets: `(N, h, w)`, anything that gives a `(h, w)` float32 array by position.
+        targets: by position what moves with the picture, a map `(h, w)` or a box `(4,)` relative to the image, float32;
+            or a number `()`, which does not.
         geometry: how pictures move.
         seed: of the movements.
     """
 
-    def __init__(
-        self, images: SquashedImages, targets: Sequence[npt.NDArray[np.float32]], geometry: Geometry, seed: int
-    ) -> None:
+    def __init__(self, images: SquashedImages, targets: Sequence[npt.ArrayLike], geometry: Geometry, seed: int) -> None:
         self._images, self._targets, self._geometry, self._seed = images, targets, geometry, seed
 
     def __len__(self) -> int:
@@ -175,8 +180,10 @@ class TrainingSet:
         epoch, position = key
         generator = np.random.default_rng([self._seed, epoch, position]) if epoch >= 0 else None
         move = self._geometry.draw(generator)
-        target = self._targets[position]
-        return self._geometry.move_image(self._images[position], *move), self._geometry.move_target(target, *move)
+        target = np.asarray(self._targets[position])
+        movers = {1: self._geometry.move_box, 2: self._geometry.move_target}
+        moved = movers[target.ndim](target, *move) if target.ndim else torch.from_numpy(target)
+        return self._geometry.move_image(self._images[position], *move), moved
 
 
 def image_batches(images: SquashedImages, positions: Sequence[int], batch: int) -> Iterator[Tensor]:

@@ -175,8 +175,9 @@ def figures(splits: Mapping[str, SplitIoU], threshold: float, fullsup: str, seed
     `gt_known` stands at `threshold`, which has seen no ground truth; `gt_known_fullsup` at the best threshold of the
     split named `fullsup`; `gt_known_oracle` at the best threshold of the split itself, an upper bound. So with the
     centre box: `centre_box` has the side that is best on `fullsup`, `centre_box_oracle` the best on the split.
-    Where `fullsup` is not among the splits, its figures are None. `gt_known_class_mean` is the mean over classes of
-    what `gt_known` is the mean over images of.
+    Where `fullsup` is not among the splits, its figures are None. `gt_known_low` and `gt_known_high` bound the 95 %
+    interval of `gt_known`. `gt_known_class_mean` is the mean over classes of what `gt_known` is the mean over images
+    of.
     """
     chosen = splits.get(fullsup)
     best = None if chosen is None else (best_index(gt_known(chosen.swept)), best_index(gt_known(chosen.centre)))
@@ -186,9 +187,11 @@ def figures(splits: Mapping[str, SplitIoU], threshold: float, fullsup: str, seed
 def _figures(split: SplitIoU, threshold: float, best: tuple[int, int] | None, seed: int) -> dict[str, Any]:
     curve, centre = gt_known(split.swept), gt_known(split.centre)
     oracle, centre_oracle = best_index(curve), best_index(centre)
+    low, high = bootstrap_interval(is_correct(split.final), seed)
     return {
         "gt_known": float(gt_known(split.final)),
-        "gt_known_interval": list(bootstrap_interval(is_correct(split.final), seed)),
+        "gt_known_low": low,
+        "gt_known_high": high,
         "gt_known_fullsup": None if best is None else float(curve[best[0]]),
         "gt_known_oracle": float(curve[oracle]),
         "gt_known_class_mean": class_mean(is_correct(split.final), split.labels, int(split.labels.max()) + 1),

@@ -6,6 +6,7 @@ first pixel comes last, as OpenCV's order has it), V2 the best box of any contou
 pixel is set, the box is 0, 0, 0, 0. A contour's box is `x, y, x + w, y + h`, at most 223. Ground truth is scaled to 224
 and cut to whole numbers, not clipped. In the IoU both corners belong to a box, and an image is correct where the best
 IoU with any ground-truth box is at least the wanted one. The best tau is chosen on the measured images: an upper bound.
+Beside it stands the best box around the centre (both sides the same share of the image's) by the same rules.
 """
 
 import os
@@ -20,7 +21,7 @@ import numpy.typing as npt
 
 from wsol_core.boxes import Boxes
 from wsol_core.errors import InputError
-from wsol_core.metrics.localization import best_index
+from wsol_core.metrics.localization import CENTRE_SIDES, best_index
 
 Floats = npt.NDArray[np.float64]
 Scores = npt.NDArray[np.float32]
@@ -31,6 +32,8 @@ IOUS = (0.3, 0.5, 0.7)
 SIDE = 224
 V1_IOU = 0.5
 BATCH = 32
+CENTRE_LOW = np.trunc(SIDE * (1 - CENTRE_SIDES) / 2).astype(np.int64)
+CENTRE_HIGH = np.minimum(SIDE - CENTRE_LOW, SIDE - 1)
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ class MaxBoxFigures:
         tau: V1's best; the middle one where several are.
         taus_v2: V2's best at each IoU.
         curves: accuracy `(T,)` by tau: `v1@50`, `v2@30`, `v2@50`, `v2@70`.
+        centre: V1 of the centre box, at its best side.
+        centre_v2: mean over the IoUs of the centre box's accuracy, each at its own best side.
     """
 
     max_box_acc: float
@@ -52,6 +57,8 @@ class MaxBoxFigures:
     tau: float
     taus_v2: dict[float, float]
     curves: dict[str, Floats]
+    centre: float
+    centre_v2: float
 
 
 class MaxBoxAcc:
@@ -74,6 +81,7 @@ class MaxBoxAcc:
         self._truths: list[npt.NDArray[np.int64]] = []
         self._images = 0
         self._correct = np.zeros((1 + len(self._ious), len(self._taus)), dtype=np.int64)
+        self._centre = np.zeros((1 + len(self._ious), len(CENTRE_SIDES)), dtype=np.int64)
 
     def add(self, score_map: npt.NDArray[np.floating], truth: Boxes, width: int, height: int, name: str) -> None:
         """Add an image.
@@ -107,6 +115,7 @@ class MaxBoxAcc:
             self._collect()
         with np.errstate(invalid="ignore"):
             v1, *v2 = self._correct / np.float64(self._images)
+            centre, *centre_v2 = self._centre.max(axis=1) / np.float64(self._images)
         best = {iou: best_index(curve) for iou, curve in zip(self._ious, v2, strict=True)}
         by_iou = {iou: float(curve[best[iou]]) for iou, curve in zip(self._ious, v2, strict=True)}
         names = [f"v2@{round(100 * iou)}" for iou in self._ious]
@@ -117,6 +126,8 @@ class MaxBoxAcc:
             tau=float(self._taus[best_index(v1)]),
             taus_v2={iou: float(self._taus[index]) for iou, index in best.items()},
             curves={f"v1@{round(100 * V1_IOU)}": v1, **dict(zip(names, v2, strict=True))},
+            centre=float(centre),
+            centre_v2=float(np.mean(centre_v2)),
         )
 
     def _submit(self) -> None:
@@ -124,6 +135,7 @@ class MaxBoxAcc:
             return
         self._images += len(self._maps)
         self._running.append(self._pool.submit(_correct, self._maps, self._truths, self._taus, self._ious))
+        self._centre += _centre_correct(self._truths, self._ious)
         self._maps, self._truths = [], []
         if len(self._running) > self._room:
             self._collect()
@@ -132,19 +144,21 @@ class MaxBoxAcc:
         self._correct += self._running.popleft().result()
 
 
-def as_scores(score_map: npt.NDArray[np.floating], name: str) -> Scores:
-    """A map as `(224, 224)` float32, bilinear.
+def as_scores(score_map: npt.NDArray[np.floating], name: str, shape: tuple[int, ...] = (SIDE, SIDE)) -> Scores:
+    """A map at another `shape` (height, width), bilinear, float32 in [0, 1].
 
     Raises:
-        InputError: not `(h, w)` with at least one pixel, or a value that is not in [0, 1].
+        InputError: either is not a plane with pixels, or the map has a value that is not in [0, 1].
     """
-    if score_map.ndim != 2 or score_map.size == 0:
-        raise InputError(f"{name}: a map of shape {score_map.shape}; give one of (height, width)")
+    if score_map.ndim != 2 or len(shape) != 2 or 0 in (*score_map.shape, *shape):
+        raise InputError(
+            f"{name}: a map of shape {score_map.shape} for a picture of {shape}; both must be (height, width)"
+        )
     scores = np.ascontiguousarray(score_map, dtype=np.float32)
     if not (scores.min() >= 0 and scores.max() <= 1):
         raise InputError(f"{name}: the map has a value that is NaN or outside [0, 1]; scale it to [0, 1]")
-    if scores.shape != (SIDE, SIDE):
-        resized = cv2.resize(scores, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
+    if scores.shape != shape:
+        resized = cv2.resize(scores, shape[::-1], interpolation=cv2.INTER_LINEAR)
         return np.asarray(np.clip(resized, 0, 1), dtype=np.float32)
     return scores
 
@@ -172,3 +186,13 @@ def _correct(
         total[0] += largest >= V1_IOU
         total[1:] += best >= wanted
     return total
+
+
+def _centre_correct(truths: Sequence[npt.NDArray[np.int64]], ious: tuple[float, ...]) -> npt.NDArray[np.int64]:
+    """As `_correct`, of the boxes around the centre: `(1 + len(ious), F)` for F sides."""
+    low, high = np.split(np.concatenate(truths)[:, :, None], 2, axis=1)
+    overlap = np.maximum(np.minimum(high, CENTRE_HIGH) - np.maximum(low, CENTRE_LOW) + 1, 0).prod(axis=1)
+    union = (high - low + 1).prod(axis=1) + (CENTRE_HIGH - CENTRE_LOW + 1) ** 2 - overlap
+    starts = np.cumsum([0, *(len(truth) for truth in truths[:-1])])
+    best = np.maximum.reduceat(overlap / union, starts, axis=0)
+    return np.asarray((best >= np.array([V1_IOU, *ious])[:, None, None]).sum(axis=1))

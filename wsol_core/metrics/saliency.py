@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -11,6 +10,7 @@ from wsol_core.boxes import BOX_COLUMNS
 from wsol_core.errors import InputError
 from wsol_core.metrics.detection import DetectionFigures, average_precision
 from wsol_core.metrics.matching import TRUTH_COLUMNS, check_table
+from wsol_core.metrics.max_box import as_scores
 
 IGNORED = 255
 LEVELS = 2**14
@@ -60,7 +60,7 @@ class SaliencyAP:
         Raises:
             InputError: the map is not finite or leaves [0, 1], the mask holds another value, or either is not a plane.
         """
-        scores = resized(score_map, mask.shape, name)
+        scores = as_scores(score_map, name, mask.shape)
         if not np.isin(mask, (0, 1, IGNORED)).all():
             raise InputError(f"{name}: the mask holds values other than 0, 1 and {IGNORED} (ignored)")
         levels = np.rint(scores * (LEVELS - 1)).astype(np.int64)
@@ -85,22 +85,6 @@ def _pixel_ap(counts: npt.NDArray[np.int64]) -> float:
     return float((np.cumsum(positives) / np.maximum(selected, 1) * positives).sum() / positives.sum())
 
 
-def resized(score_map: npt.NDArray[np.floating], shape: tuple[int, ...], name: str) -> npt.NDArray[np.float32]:
-    """A map `(h, w)` in [0, 1] at another `shape` (height, width), bilinear, float32 in [0, 1].
-
-    Raises:
-        InputError: either is not a plane with pixels, or the map is not finite or leaves [0, 1].
-    """
-    if score_map.ndim != 2 or len(shape) != 2 or 0 in (*score_map.shape, *shape):
-        raise InputError(
-            f"{name}: a map of shape {score_map.shape} for a picture of {shape}; both must be (height, width)"
-        )
-    if not ((score_map >= 0) & (score_map <= 1)).all():
-        raise InputError(f"{name}: the map holds NaN or values outside [0, 1]; scale it to [0, 1]")
-    size = (shape[1], shape[0])
-    return np.clip(cv2.resize(score_map.astype(np.float32), size, interpolation=cv2.INTER_LINEAR), 0, 1)
-
-
 def peak(score_map: npt.NDArray[np.floating], width: int, height: int, name: str) -> tuple[int, int, float]:
     """The pixel of the greatest response at the picture's own size, and the response (Two-Phase 6.1).
 
@@ -108,9 +92,9 @@ def peak(score_map: npt.NDArray[np.floating], width: int, height: int, name: str
         `x, y, score`: the first such pixel in rows, in pixels of the original image.
 
     Raises:
-        InputError: as `resized`.
+        InputError: as `max_box.as_scores`.
     """
-    scores = resized(score_map, (height, width), name)
+    scores = as_scores(score_map, name, (height, width))
     y, x = np.unravel_index(np.argmax(scores), scores.shape)
     return int(x), int(y), float(scores[y, x])
 

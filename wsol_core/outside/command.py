@@ -136,10 +136,16 @@ def _finish(out: Path, outcome: "Outcome") -> None:
 @contextmanager
 def _evaluation(out: Path) -> Iterator[ExitStack]:
     """A stack for what the command opens; bad input becomes one line."""
-    try:
+    with one_line_errors(), ExitStack() as stack:
         if out.suffix != ".json":
             raise InputError(f"--out {out}: must end in .json")
-        with ExitStack() as stack:
-            yield stack
+        yield stack
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Bad input, a full disk or a missing permission becomes one line and exit code 1."""
+    try:
+        yield
     except (InputError, OSError) as error:
         fail(error)

@@ -6,13 +6,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from wsol_core.class_scores import COLUMNS, NONE, TOP
 from wsol_core.errors import InputError
 from wsol_core.files import read_table
 from wsol_core.outside.ground_truth import Truth
-
-COLUMNS = ("image_id", "class", "score")
-TOP = 5
-NONE = -1
 
 
 def read_ranked_classes(path: Path, truth: Truth) -> npt.NDArray[np.int64]:

@@ -1,0 +1,24 @@
+"""Ground truth -> masks that an oracle learns from (WSFL 3.3.1). Usage: oracle_masks oracle-..."""
+
+from pathlib import Path
+
+from wsol_core.data.index import read_annotations, read_index
+from wsol_core.errors import run_stage
+from wsol_core.oracle import OracleParams, box_masks, chosen_images, drawn_masks, refuse_plain_name, write_masks
+from wsol_core.params import load, seed
+
+DATA = Path("data/localization")
+
+
+def main(name: str) -> None:
+    """Run the stage."""
+    params = load(OracleParams, f"oracle.{refuse_plain_name(name)}.targets")
+    annotations = read_annotations(DATA / "annotations.parquet")
+    rows = chosen_images(read_index(DATA / "index.parquet"), annotations, params, seed())
+    side = params.resolution
+    draw = box_masks(annotations, side) if params.truth == "boxes" else drawn_masks(DATA / "masks", side)
+    write_masks(DATA / "oracle" / f"{name}.h5", rows, draw, side)
+
+
+if __name__ == "__main__":
+    run_stage(main)

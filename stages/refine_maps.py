@@ -1,0 +1,22 @@
+"""Maps of a method -> the same refined by dense CRF, the method METHOD-crf. Usage: refine_maps METHOD."""
+
+from pathlib import Path
+
+from wsol_core.data.index import read_index
+from wsol_core.errors import run_stage
+from wsol_core.maps import MapStore
+from wsol_core.params import load
+from wsol_core.refined_maps import RefineParams, refine_maps
+
+DATA = Path("data/localization")
+
+
+def main(method: str) -> None:
+    """Write `maps/METHOD-crf.h5`."""
+    params = load(RefineParams, "crf")
+    with MapStore(DATA / "maps" / f"{method}.h5") as store:
+        refine_maps(store, read_index(DATA / "index.parquet"), params, DATA / "maps" / f"{method}-crf.h5")
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,31 @@
+"""Image labels -> MFF-Net 1, or the network of plain class activation maps (SPOL 3.2). Usage: train_cam NAME."""
+
+from functools import partial
+from pathlib import Path
+
+from wsol_core.data.index import read_index
+from wsol_core.errors import run_stage
+from wsol_core.methods.spol import CamParams, build_cam, classification_loss
+from wsol_core.params import load
+from wsol_core.supervision import class_labels, train_network
+
+INDEX = Path("data/localization/index.parquet")
+
+
+def main(name: str) -> None:
+    """Run the stage."""
+    params = load(CamParams, f"cam.{name}")
+    index = read_index(INDEX).single_label()
+    train_network(
+        name,
+        params,
+        partial(build_cam, params, len(index.classes)),
+        partial(classification_loss, auxiliary=params.auxiliary),
+        index,
+        class_labels,
+        [INDEX],
+    )
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,24 @@
+"""Image labels -> a standalone classifier, for Top-1 and Top-5 (SPOL 3.4). Usage: train_classifier NAME."""
+
+from functools import partial
+from pathlib import Path
+
+from wsol_core.data.index import read_index
+from wsol_core.errors import run_stage
+from wsol_core.methods.classifier import ClassifierParams, build, classification_loss
+from wsol_core.params import load
+from wsol_core.supervision import class_labels, train_network
+
+INDEX = Path("data/localization/index.parquet")
+
+
+def main(name: str) -> None:
+    """Run the stage."""
+    params = load(ClassifierParams, f"classifier.{name}")
+    index = read_index(INDEX).single_label()
+    network = partial(build, params, len(index.classes))
+    train_network(f"classifier-{name}", params, network, classification_loss, index, class_labels, [INDEX])
+
+
+if __name__ == "__main__":
+    run_stage(main)

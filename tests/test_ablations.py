@@ -1,0 +1,338 @@
+"""Tables as definitions, their rows as DVC experiments in a small project, and the document."""
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from wsol_core.ablations.command import assignment
+from wsol_core.ablations.definition import Row, Table, description, filled, pick, read_tables, refuse_unknown, words
+from wsol_core.ablations.document import update_docs
+from wsol_core.ablations.runs import COLUMNS, RESULTS, read_rows
+from wsol_core.cli import app
+from wsol_core.errors import InputError
+from wsol_core.presets import preset_text
+
+ROOT = Path(__file__).parents[1]
+TABLE = """\
+title: Fusion
+source: A paper, Table 2.
+preset: demo
+method: mff
+classifier: lite
+params: {cam.mff: {attention: false}}
+rows:
+  - {name: multiply, paper: {gt_known: 88.3, top1_loc: 70.0}}
+  - {name: broken, params: {cam.mff.fusion: broken}}
+  - name: other
+    method: plain
+    params: {cam.plain: {fusion: "${cam.mff.fusion}", levels: ["${level}"]}}
+"""
+PARAMS = """\
+preset: demo  # its name
+seed: 0
+methods: [ddt]
+cam:
+  mff: {fusion: multiply, attention: true, levels: [-2, -1]}  # of MFF-Net 1
+"""
+PIPELINE = """\
+stages:
+  evaluate_localization:
+    foreach: ${methods}
+    do:
+      cmd: python -m stages.evaluate localization ${item}
+      params: [cam, methods, seed, preset]
+      deps: [stages/evaluate.py]
+      metrics:
+        - results/${preset}/localization/${item}.json:
+            cache: false
+  evaluate_classification:
+    foreach: [lite]
+    do:
+      cmd: python -m stages.evaluate classification ${item}
+      params: [methods, seed, preset]
+      deps: [stages/evaluate.py]
+      metrics:
+        - results/${preset}/classification/${item}.json:
+            cache: false
+"""
+STAGE = """\
+import json, os, pathlib, sys, yaml
+params = yaml.safe_load(pathlib.Path("params.yaml").read_text())
+kind, name = sys.argv[1:]
+if params["cam"]["mff"]["fusion"] == "broken":
+    sys.exit("error: cam.mff.fusion: no such fusion")
+assert pathlib.Path(os.environ["WSOL_SCRATCH"]).is_absolute()
+assert params["cam"]["mff"]["attention"] is False
+levels = params["cam"].get("plain", {"levels": [-5]})["levels"]
+figure = params["seed"] / 100 - levels[0] / 10
+found = {"gt_known": figure, "gt_known_interval": [figure - 0.1, figure + 0.1], "gt_known_oracle": 0.9,
+         "centre_box": 0.4, "threshold": 0.25, "gt_known_fullsup": 0.8}
+own = {"top1_loc": 0.25, "top1_loc_low": 0.2, "top1_loc_high": 0.3, "top5_loc": 0.5}
+if kind == "classification":
+    found = {"methods": {method: own for method in params["methods"]}}
+path = pathlib.Path("results", params["preset"], kind, name + ".json")
+path.parent.mkdir(parents=True, exist_ok=True)
+path.write_text(json.dumps({"test": found}))
+"""
+
+
+def git(*command: str) -> str:
+    identity = ("-c", "user.name=t", "-c", "user.email=t@localhost")
+    return subprocess.run(["git", *identity, *command], check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with a pipeline that takes no time."""
+    folder = tmp_path_factory.mktemp("template")
+    files = {
+        "params.yaml": PARAMS, "presets/demo.yaml": PARAMS, "presets/small.yaml": "seed: 3\n", "dvc.yaml": PIPELINE,
+        "stages/__init__.py": "", "stages/evaluate.py": STAGE, "ablations/fusion.yaml": TABLE,
+        ".gitignore": "logs/\n__pycache__/\n", ".dvc/config": "[core]\n    analytics = false\n",
+    }  # fmt: skip
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+@pytest.fixture
+def project(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(template, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    git("init", "--quiet")
+    git("add", "--all")
+    git("commit", "--quiet", "--message", "start")
+    return tmp_path
+
+
+def ablate(*arguments: str) -> tuple[int, str]:
+    done = CliRunner().invoke(app, ["ablate", *arguments])
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done.exit_code, done.output
+
+
+def test_rows_run_fail_and_go_on(project: Path) -> None:
+    code, output = ablate("fusion", "--value", "level=-3")
+    assert code == 1
+    assert "fusion multiply, seed 0 (1 of 3): GT-known 50.0 on test" in output
+    assert "fusion broken, seed 0 (2 of 3): failed: error: cam.mff.fusion: no such fusion" in output
+    assert "unknown" not in output
+    table = read_rows(RESULTS / "demo" / "fusion.csv")
+    assert tuple(table.columns) == COLUMNS
+    assert table["row"].tolist() == ["multiply", "other"]
+    assert table["gt_known"].tolist() == [0.5, pytest.approx(0.3)]
+    assert table["gt_known_low"].tolist() == [0.4, pytest.approx(0.2)]
+    assert table["top1_loc"].tolist() == [0.25, 0.25]
+    assert table["commit"].tolist() == [git("rev-parse", "HEAD")[:10]] * 2
+    assert table["overrides"][1] == (
+        "methods=[plain] cam.mff.attention=false cam.plain.fusion=${cam.mff.fusion} cam.plain.levels=[${level}]"
+    )
+    assert (project / "params.yaml").read_text() == PARAMS
+    assert "| multiply | 0 | 88.30 | 50.0 (40.0 to 60.0) |" in (project / "docs/results.md").read_text()
+
+    git("commit", "--quiet", "--allow-empty", "--message", "next")
+    first = (project / RESULTS / "demo" / "fusion.csv").read_text()
+    code, output = ablate("fusion", "--rows", "other,multiply", "--seeds", "0,2")
+    assert code == 1
+    assert "other, seed 2 (1 of 2): failed: what is 'level'?" in output
+    assert "multiply, seed 2 (2 of 2): GT-known 52.0" in output
+    rest = read_rows(RESULTS / "demo" / "fusion.csv")
+    assert rest[["row", "seed"]].values.tolist() == [["multiply", 0], ["multiply", 2], ["other", 0]]
+    assert set(first.splitlines()) < set((project / RESULTS / "demo" / "fusion.csv").read_text().splitlines())
+    assert ablate("fusion", "--rows", "multiply") == (0, "")
+
+
+@pytest.mark.usefixtures("project")
+def test_row_with_other_overrides_replaces_the_old_one() -> None:
+    path = RESULTS / "demo" / "fusion.csv"
+    path.parent.mkdir(parents=True)
+    old = dict.fromkeys(COLUMNS, 0.1) | {"row": "multiply", "seed": 0, "overrides": "old", "split": "test"}
+    pd.DataFrame([old, old | {"row": "gone"}]).to_csv(path, index=False)
+    assert ablate("fusion", "--rows", "multiply")[0] == 0
+    git("commit", "--quiet", "--allow-empty", "--message", "next")
+    pd.DataFrame([old, old | {"row": "gone"}]).to_csv(path, index=False)
+    assert ablate("fusion", "--rows", "multiply")[0] == 0
+    assert read_rows(path)[["row", "gt_known"]].values.tolist() == [["gone", 0.1], ["multiply", 0.5]]
+
+
+def test_without_a_table_all_are_listed(project: Path) -> None:
+    code, output = ablate()
+    assert code == 0
+    assert output.split() == ["fusion", "demo", "0", "of", "3", "rows", "Fusion"]
+    (project / "params.yaml").write_text(PARAMS.replace("demo", "small"))
+    assert ablate("--all") == (1, "error: no table is meant for preset 'small'; `wsol ablate` lists them\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["fusoin"], "no table 'fusoin'; did you mean 'fusion'?"),
+        (["fusion", "--rows", "multply"], "no row 'multply'; did you mean 'multiply'?"),
+        (["fusion", "--seeds", "0,-1"], "--seeds 0,-1: not whole numbers"),
+        (["fusion", "--value", "level"], "--value level: not NAME=VALUE"),
+        (["fusion", "--value", "level=[1"], "--value level=[1: not a value of YAML"),
+    ],
+)
+@pytest.mark.usefixtures("project")
+def test_bad_words_are_one_line(arguments: list[str], message: str) -> None:
+    code, output = ablate(*arguments)
+    assert code == 1
+    assert output.startswith(f"error: {message}")
+    assert output.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("stages/evaluate.py", "changed", "stages/evaluate.py: not committed"),
+        ("stages/new.py", "new", "stages/new.py: not committed"),
+        (
+            "params.yaml",
+            PARAMS.replace("multiply", "add"),
+            "cam.mff.fusion: add (preset: multiply); run `wsol use demo`",
+        ),
+        (f"{RESULTS}/demo/fusion.csv", "row,seed\n", "fusion.csv: not a table of ablations"),
+    ],
+)
+def test_what_is_not_committed_or_edited_is_refused(project: Path, name: str, text: str, message: str) -> None:
+    (project / name).parent.mkdir(parents=True, exist_ok=True)
+    (project / name).write_text(text)
+    code, output = ablate("fusion")
+    assert code == 1
+    assert message in output
+    assert not (project / "logs").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("title: Fusion\n", ""), "title: Field required"),
+        (("paper: {gt_known", "paper: {gtknown"), "rows.0.paper"),
+        (("name: other", "name: multiply"), "two rows of one name"),
+        (("name: other", "name: a b"), "rows.2.name"),
+        ((TABLE, "- a\n"), "not a table"),
+        ((TABLE, "a: [\n"), "not a table"),
+    ],
+)
+def test_bad_definition_is_named(tmp_path: Path, change: tuple[str, str], message: str) -> None:
+    (tmp_path / "ablations").mkdir()
+    (tmp_path / "ablations" / "fusion.yaml").write_text(TABLE.replace(*change))
+    with pytest.raises(InputError, match=r"fusion\.yaml: ") as caught:
+        read_tables(tmp_path)
+    assert message in str(caught.value)
+
+
+def test_overrides_leaf_by_leaf() -> None:
+    row = Row(name="a", params={"cam.mff": {"levels": [-2, -1], "training": {"epochs": 1}}, "cam.mff.fusion": "add"})
+    table = Table(name="t", title="", source="", preset="", method="mff", params={"cam.mff.fusion": "sum"}, rows=(row,))
+    found = table.overrides(row)
+    expected = {"methods": ["mff"], "cam.mff.fusion": "add", "cam.mff.levels": [-2, -1], "cam.mff.training.epochs": 1}
+    assert found == expected
+    assert words(found | {"crf": None, "a": True, "b": 1e-5, "c": {}}) == [
+        '++methods=["mff"]', '++cam.mff.fusion="add"', "++cam.mff.levels=[-2,-1]", "++cam.mff.training.epochs=1",
+        "~crf", "++a=true", "++b=1e-05", "++c={}",
+    ]  # fmt: skip
+    assert description({"a.b": ["x", "y"], "c": None}) == "a.b=[x,y] ~c"
+
+
+def test_names_stand_for_values_and_blocks() -> None:
+    params = {"foreground": {"level": -1, "training": {"epochs": 2, "rates": [1, 2]}}, "start": "parameter"}
+    overrides: dict[str, Any] = {
+        "a": "${foreground}", "a.training.epochs": 0, "b": ["${foreground.level}", 3], "c": "${start}", "d": "x ${e}",
+    }  # fmt: skip
+    assert filled(overrides, params, {"start": "value"}) == {
+        "a.level": -1, "a.training.epochs": 0, "a.training.rates": [1, 2], "b": [-1, 3],
+        "c": "value", "d": "x ${e}",
+    }  # fmt: skip
+    assert filled({"c": "${start}"}, params, {})["c"] == "parameter"
+    assert filled({"start": None, "foreground.levels": None}, params, {}) == {"start": None}
+    with pytest.raises(InputError, match=r"what is 'foreground\.training\.epoch'"):
+        filled({"c": "${foreground.training.epoch}"}, params, {})
+
+
+def test_unknown_key_is_refused_with_the_nearest() -> None:
+    refuse_unknown(PARAMS, {"cam.mff.fusion": "add", "cam.new.levels": [1], "seed": 2})
+    with pytest.raises(InputError, match=r"'cam\.mff\.fusoin'; did you mean 'fusion'"):
+        refuse_unknown(PARAMS, {"cam.mff.fusoin": "add"})
+
+
+def test_value_is_yaml_and_the_path_of_what_exists_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("weights").touch()
+    given = {text: assignment(text) for text in ("a=weights", "a=nowhere", "a=-3", "a=x=1", "a=[1, 2]")}
+    assert [value for _, value in given.values()] == [str(tmp_path / "weights"), "nowhere", -3, "x=1", [1, 2]]
+
+
+def test_pick_keeps_the_users_order() -> None:
+    assert pick({"a": 1, "b": 2}, ["b", "a"], "row") == [2, 1]
+
+
+def test_document_shows_ours_beside_the_papers(tmp_path: Path) -> None:
+    table = Table(**{"name": "fusion"} | yaml.safe_load(TABLE))
+    (tmp_path / "docs").mkdir()
+    document = tmp_path / "docs" / "results.md"
+    document.write_text("# By hand\n<!-- ablation:fusion -->\nold\n<!-- /ablation:fusion -->\nkept\n")
+    update_docs({"fusion": table, "second": table.model_copy(update={"name": "second"})}, tmp_path)
+    text = document.read_text()
+    assert text.startswith("# By hand\n<!-- ablation:fusion -->\n### Fusion\n\nA paper, Table 2.\n")
+    assert text.count("Not run yet.") == 2
+    assert "<!-- /ablation:fusion -->\nkept\n\n<!-- ablation:second -->\n" in text
+    runs = [
+        ("multiply", 0, "test", 0.8),
+        ("multiply", 1, "test", 0.9),
+        ("other", 0, "test", 0.7),
+        ("other", 0, "train", 0),
+    ]
+    rows = [
+        dict.fromkeys(COLUMNS, float("nan"))
+        | {"row": row, "seed": seed, "split": split, "gt_known": figure, "gt_known_low": 0.65, "gt_known_high": 0.75,
+           "gt_known_oracle": 0.95, "centre_box": 0.4, "threshold": 0.25, "commit": "abc"}
+        for row, seed, split, figure in runs
+    ]  # fmt: skip
+    (tmp_path / RESULTS / "cub").mkdir(parents=True)
+    pd.DataFrame(rows).to_csv(tmp_path / RESULTS / "cub" / "fusion.csv", index=False)
+    update_docs({"fusion": table}, tmp_path)
+    lines = document.read_text().splitlines()
+    assert "Preset cub, code of abc; the best centred box has 40.0." in lines
+    header = "| row | seeds | paper GT-known | GT-known | at best of split | threshold |"
+    at = lines.index(f"{header} paper Top-1 | Top-1 | paper Top-5 | Top-5 |")
+    multiply, broken, other = (line.strip("| ").split(" | ") for line in lines[at + 2 : at + 5])
+    assert multiply[:4] == ["multiply", "0, 1", "88.30", "85.0 (80.0 to 90.0)"]
+    assert multiply[4:] == ["95.0 (95.0 to 95.0)", "0.25 (0.25 to 0.25)", "70.00", "-", "-", "-"]
+    assert broken == ["broken", *["-"] * 9]
+    assert other[:6] == ["other", "0", "-", "70.0 (65.0 to 75.0)", "95.0", "0.25"]
+    before = document.read_bytes()
+    update_docs({"fusion": table}, tmp_path)
+    assert document.read_bytes() == before
+
+
+# The project's own tables
+
+TABLES = read_tables(ROOT)
+
+
+@pytest.mark.parametrize("name", sorted(TABLES))
+def test_table_fits_its_preset_and_stands_in_the_document(name: str) -> None:
+    table = TABLES[name]
+    assert f"<!-- ablation:{name} -->" in (ROOT / "docs" / "results.md").read_text()
+    text = preset_text(table.preset, ROOT)
+    params = yaml.safe_load(text)
+    if "cam" not in params:
+        pytest.skip("cam is not there yet")
+    for row in table.rows:
+        refuse_unknown(text, filled(table.overrides(row), params, {"start": "somewhere"}))
+
+
+def test_spol_table_2_holds_the_papers_figures() -> None:
+    figures = {row.name: row.paper["gt_known"] for row in TABLES["spol-table-2"].rows}
+    assert len(figures) == 10
+    assert figures["fuse-1"] == 55.76
+    assert max(figures, key=lambda name: figures[name]) == "multiply-3"
+    assert figures["multiply-3"] == 88.30

@@ -1,0 +1,178 @@
+"""The papers' own presets: schedules, networks that build and learn, and the ablation tables' rows as typed blocks."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from torch import Tensor
+
+from wsol_core.ablations.definition import filled, read_tables
+from wsol_core.data.loading import Batch
+from wsol_core.gaussian import GaussianParams
+from wsol_core.methods import classifier, psol, spol, wsfl
+from wsol_core.oracle import OracleParams
+from wsol_core.params import Block
+from wsol_core.presets import preset_text
+from wsol_core.training import TrainingParams, parameter_groups
+
+ROOT = Path(__file__).parents[1]
+PRESETS = ("spol-cub", "spol-imagenet", "wsfl-cub", "wsfl-imagenet")
+SIDE, CLASSES = 64, 3
+LABELS = torch.tensor([0, 2])
+TRISTATE = torch.tensor([0.0, 1.0, 255.0]).repeat(2, 16, 6)[:, :, :16]
+MASKS = (torch.arange(16).view(4, 4) % 3 == 0).float().expand(2, 4, 4)
+
+Part = tuple[Any, Callable[[], Any], Callable[..., Tensor], Tensor]
+"""Parameters of a network, how it is built, its loss, targets."""
+
+
+def blocks(name: str) -> dict[str, Any]:
+    return yaml.safe_load(preset_text(name, ROOT))
+
+
+def with_random_weights(params: Any) -> Any:
+    return params.model_copy(update={"backbone": params.backbone.model_copy(update={"weights": "none"})})
+
+
+def cam_part(content: Any) -> Part:
+    params = with_random_weights(spol.CamParams.model_validate(content))
+    loss = partial(spol.classification_loss, auxiliary=params.auxiliary)
+    return params, partial(spol.build_cam, params, CLASSES), loss, LABELS
+
+
+def segmentation_part(content: Any) -> Part:
+    params = with_random_weights(spol.SegmentationParams.model_validate(content))
+    return params, partial(spol.build, params), spol.segmentation_loss, TRISTATE
+
+
+def foreground_part(content: Any) -> Part:
+    params = with_random_weights(wsfl.ForegroundParams.model_validate(content))
+    return params, partial(wsfl.build, params), wsfl.foreground_loss, MASKS
+
+
+def classifier_part(content: Any) -> Part:
+    params = with_random_weights(classifier.ClassifierParams.model_validate(content))
+    return params, partial(classifier.build, params, CLASSES), classifier.classification_loss, LABELS
+
+
+def parts(params: dict[str, Any]) -> dict[str, Part]:
+    """The networks that a preset trains."""
+    found = {f"cam.{name}": cam_part(content) for name, content in params["cam"].items()}
+    found |= {f"classifier.{name}": classifier_part(content) for name, content in params["classifier"].items()}
+    if params["segmentation"]["sources"]:
+        found["segmentation"] = segmentation_part(params["segmentation"]["network"])
+    if "foreground" in params["methods"]:
+        found["foreground"] = foreground_part(params["foreground"])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("preset", "names"),
+    [
+        ("spol-cub", {"cam.cam", "segmentation", "classifier.densenet161"}),
+        ("spol-imagenet", {"cam.cam", "segmentation", "classifier.densenet161"}),
+        ("wsfl-cub", {"foreground", "classifier.vgg16"}),
+        ("wsfl-imagenet", {"foreground", "classifier.resnet50"}),
+    ],
+)
+def test_networks_learn_from_one_step(preset: str, names: set[str]) -> None:
+    torch.manual_seed(0)
+    found = parts(blocks(preset))
+    assert set(found) == names
+    for name, (params, build, loss, targets) in found.items():
+        model = build()
+        optimizer = torch.optim.SGD(parameter_groups(model, params.training), lr=0.1)
+        before = [parameter.detach().clone() for parameter in model.parameters()]
+        batch = Batch(images=torch.randint(0, 256, (2, 3, SIDE, SIDE), dtype=torch.uint8), targets=targets)
+        value = loss(model, batch)
+        assert torch.isfinite(value), name
+        value.backward()
+        optimizer.step()
+        assert any((own.grad != 0).any() for own in model.backbone.parameters() if own.grad is not None), name
+        moved = [not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True)]
+        assert sum(moved) > 0.9 * len(moved), name
+        assert all(new.isfinite().all() for new in model.parameters()), name
+
+
+def schedule(content: dict[str, Any]) -> tuple[Any, ...]:
+    """Epochs, batch, the two rates, course, epochs of a step, input side, side of the crops' source."""
+    own = TrainingParams.model_validate(content)
+    rates = (own.backbone_rate, own.head_rate)
+    return own.epochs, own.batch, rates, own.schedule, own.step_epochs, own.image_side, own.crop_from
+
+
+@pytest.mark.parametrize(("preset", "epochs"), [("spol-cub", 32), ("spol-imagenet", 6)])
+def test_spol_is_the_papers(preset: str, epochs: int) -> None:
+    params = blocks(preset)
+    for network in (params["cam"]["cam"], params["segmentation"]["network"]):
+        assert schedule(network["training"])[:4] == (epochs, 32, (0.002, 0.02), "constant")
+        assert schedule(network["training"])[5:] == (224, 256)
+        assert (network["backbone"]["name"], network["levels"], network["fusion"]) == (
+            "resnet50",
+            [-3, -2, -1],
+            "multiply",
+        )
+    gaussian = GaussianParams.model_validate(params["gaussian"]).of("cam")
+    assert (gaussian.form, gaussian.enhancement, gaussian.foreground, gaussian.background) == ("whole", 0.7, 0.5, 0.004)
+
+
+@pytest.mark.parametrize(
+    ("preset", "backbone", "expected"),
+    [
+        ("wsfl-cub", "vgg16", (30, 64, (0.001, 0.001), "step", 10, 224, 0)),
+        ("wsfl-imagenet", "resnet50", (12, 256, (0.001, 0.001), "step", 4, 224, 0)),
+    ],
+)
+def test_wsfl_is_the_papers(preset: str, backbone: str, expected: tuple[Any, ...]) -> None:
+    params = blocks(preset)
+    assert schedule(params["foreground"]["training"]) == expected
+    assert params["foreground"]["backbone"]["name"] == backbone
+    assert params["ddt"]["backbone"]["name"] == "vgg16"
+    assert params["ddt"]["threshold"] == "zero"
+
+
+def rows() -> Iterator[Any]:
+    for table in read_tables(ROOT).values():
+        for row in table.rows:
+            yield pytest.param(table, row, id=f"{table.name}-{row.name}")
+
+
+def changed(params: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    for key, value in overrides.items():
+        *parents, last = key.split(".")
+        inner = params
+        for parent in parents:
+            inner = inner.setdefault(parent, {})
+        inner[last] = value
+        if value is None:
+            del inner[last]
+    return params
+
+
+@pytest.mark.parametrize(("table", "row"), list(rows()))
+def test_row_is_a_method_of_typed_blocks(table: Any, row: Any) -> None:
+    params = blocks(table.preset)
+    params = changed(params, filled(table.overrides(row), params, {"start": "somewhere.safetensors"}))
+    method = table.method_of(row)
+    GaussianParams.model_validate(params["gaussian"]).of("cam")
+    spol.SegmentationParams.model_validate(params["segmentation"]["network"])
+    models: dict[str, type[Block]] = {
+        "cam": spol.CamParams,
+        "psol": psol.PsolParams,
+        "transferred": wsfl.TransferredParams,
+    }
+    made = {"ddt", "foreground"} | {f"segmentation-{source}" for source in params["segmentation"]["sources"]}
+    for block, model in models.items():
+        for name, content in params.get(block, {}).items():
+            model.model_validate(content)
+            made.add(name)
+    for name, content in params.get("oracle", {}).items():
+        OracleParams.model_validate(content["targets"])
+        wsfl.ForegroundParams.model_validate(content["network"])
+        made.add(name)
+    assert method in made
+    assert table.classifier is None or table.classifier in params["classifier"]

@@ -1,0 +1,208 @@
+"""The runs of an ablation's rows as DVC experiments, and their figures as CSV (`results/ablations/PRESET/TABLE.csv`).
+
+A run has its own copy of the project (`dvc exp run --temp`), so that the workspace stays as it is and can be worked in
+and committed meanwhile; DVC's cache is shared. It is named TABLE-ROW-SEED among the experiments. Its output goes to
+`logs/ablations`, its checkpoints to the workspace's scratch folder, so that a killed training goes on.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import pandas as pd
+import yaml
+
+from wsol_core.ablations.definition import Overrides, Row, Table, description, filled, refuse_unknown, words
+from wsol_core.errors import InputError
+from wsol_core.files import write_csv
+from wsol_core.params import PARAMS, preset
+from wsol_core.presets import edits
+
+RESULTS = Path("results/ablations")
+LOGS = Path("logs/ablations")
+CODE = ("dvc.yaml", "stages", "wsol_core")
+FIGURES = (
+    "gt_known",
+    "gt_known_low",
+    "gt_known_high",
+    "gt_known_fullsup",
+    "gt_known_oracle",
+    "centre_box",
+    "threshold",
+)
+CLASSIFIED = ("top1_loc", "top1_loc_low", "top1_loc_high", "top5_loc")
+COLUMNS = ("row", "seed", "overrides", "commit", "split", *FIGURES, *CLASSIFIED)
+
+
+def read_rows(path: Path) -> pd.DataFrame:
+    """The table of a CSV file, columns `COLUMNS`; empty where there is none.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    if not path.exists():
+        return pd.DataFrame(columns=list(COLUMNS))
+    try:
+        return pd.read_csv(path, dtype={"overrides": str, "commit": str})[list(COLUMNS)]
+    except (ValueError, KeyError) as error:
+        raise InputError(f"{path}: not a table of ablations; restore or delete it") from error
+
+
+def _refuse_edits(in_use: str) -> None:
+    """Make sure that figures are those of the commit and of the preset."""
+    changed = _git("status", "--porcelain", "--", *CODE).splitlines()
+    if changed:
+        raise InputError(f"{changed[0][3:]}: not committed; commit first, so that figures can be traced to their code")
+    if preset() != in_use:
+        raise InputError(f"params.yaml is now preset {preset()}; run `wsol use {in_use}` first")
+    edited = edits(PARAMS, Path())
+    if edited:
+        raise InputError(f"params.yaml: {edited[0]}; run `wsol use {in_use}` first, or make it a preset")
+
+
+def run_missing(
+    table: Table,
+    rows: Sequence[Row],
+    seeds: Sequence[int],
+    in_use: str,
+    values: Mapping[str, Any],
+    say: Callable[[str], None],
+) -> int:
+    """Run the rows that the CSV lacks, seed by seed, and rewrite the CSV after each.
+
+    A row whose overrides have changed counts as missing. A row that fails is told in one line; the others go on.
+
+    Args:
+        table: of the rows.
+        rows: of the table.
+        seeds: a run each.
+        in_use: the preset.
+        values: the user's for `${NAME}`.
+        say: takes a line when a run starts, and one when its figures are in the CSV.
+
+    Returns:
+        How many runs failed.
+
+    Raises:
+        InputError: before any run, code is not committed, the preset is another or its parameters are edited.
+    """
+    path = RESULTS / in_use / f"{table.name}.csv"
+    done = {tuple(key) for key in read_rows(path)[["row", "seed", "overrides"]].itertuples(index=False)}
+    runs = [(row, seed, description(table.overrides(row))) for seed in seeds for row in rows]
+    todo = [(row, seed) for row, seed, overrides in runs if (row.name, seed, overrides) not in done]
+    failed = 0
+    for number, (row, seed) in enumerate(todo, 1):
+        place = f"{table.name} {row.name}, seed {seed} ({number} of {len(todo)})"
+        _refuse_edits(in_use)
+        say(f"{place}: runs; {_log(table, row, seed)}")
+        try:
+            found = _run(table, row, seed, in_use, values)
+        except InputError as error:
+            failed += 1
+            say(f"{place}: failed: {error}")
+            continue
+        _replace(path, found)
+        say(f"{place}: {_summary(found)}")
+    return failed
+
+
+def _replace(path: Path, found: pd.DataFrame) -> None:
+    """Put the rows of one run into the CSV, in place of older ones."""
+    old = read_rows(path)
+    old = old[(old["row"] != found["row"].iloc[0]) | (old["seed"] != found["seed"].iloc[0])]
+    rows = pd.concat([old, found]) if len(old) else found
+    write_csv(path, rows.sort_values(["row", "seed", "split"])[list(COLUMNS)])
+
+
+def _summary(found: pd.DataFrame) -> str:
+    percents = zip(found["split"], 100 * found["gt_known"], strict=True)
+    return ", ".join(f"GT-known {percent:.1f} on {split}" for split, percent in percents)
+
+
+def _run(table: Table, row: Row, seed: int, in_use: str, values: Mapping[str, Any]) -> pd.DataFrame:
+    """The figures of one row, a line per split, columns `COLUMNS`."""
+    overrides, method = table.overrides(row), table.method_of(row)
+    text, commit = PARAMS.read_text(encoding="utf-8"), _git("rev-parse", "HEAD")[:10]
+    complete = {"seed": seed} | filled(overrides, yaml.safe_load(text), values)
+    refuse_unknown(text, complete)
+    reference = _experiment(complete, table.targets(row), _log(table, row, seed))
+    located = _read_json(reference, f"results/{in_use}/localization/{method}.json")
+    classified = {}
+    if table.classifier:
+        classified = _read_json(reference, f"results/{in_use}/classification/{table.classifier}.json")
+    if not located:
+        raise InputError("the data set has no annotations, so there are no figures")
+    found = pd.DataFrame(_figures(located, classified, method), columns=list(COLUMNS))
+    found = found.astype(dict.fromkeys((*FIGURES, *CLASSIFIED), float))
+    return found.assign(row=row.name, seed=seed, overrides=description(overrides), commit=commit)
+
+
+def _log(table: Table, row: Row, seed: int) -> Path:
+    """Where the output of a run goes; its stem is the experiment's name."""
+    return LOGS / f"{table.name}-{row.name}-{seed}.log"
+
+
+def _experiment(overrides: Overrides, targets: Sequence[str], log: Path) -> str:
+    """Run the experiment named as `log`; returns the Git reference of its result."""
+    name = log.stem
+    settings = [word for each in words(overrides) for word in ("-S", each)]
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w", encoding="utf-8") as file:
+        if _references(name):
+            _dvc(file, "exp", "remove", name)
+        older = _references(name)
+        code = _dvc(file, "exp", "run", "--temp", "--name", name, *settings, *targets)
+    made = _references(name) - older
+    if code or not made:
+        raise InputError(_complaint(log.read_text(encoding="utf-8")))
+    return made.pop()
+
+
+def _complaint(output: str) -> str:
+    """The first line on an error: the stage's own, else DVC's, else any."""
+    lines = [line for start in ("error:", "ERROR:", "") for line in output.splitlines() if line.startswith(start)]
+    return next((line for line in lines if line.strip()), "DVC made no experiment")
+
+
+def _figures(
+    located: Mapping[str, Any], classified: Mapping[str, Any], method: str
+) -> Iterator[dict[str, float | str | None]]:
+    for split, found in located.items():
+        low, high = found.get("gt_known_interval") or (found.get("gt_known_low"), found.get("gt_known_high"))
+        own = classified.get(split, {}).get("methods", {}).get(method, {})
+        known = {**found, "gt_known_low": low, "gt_known_high": high}
+        yield (
+            {"split": split}
+            | {name: known.get(name) for name in FIGURES}
+            | {name: own.get(name) for name in CLASSIFIED}
+        )
+
+
+def _dvc(log: TextIO, *command: str) -> int:
+    """DVC's exit code; what it starts finds this Python and the workspace's scratch folder."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    scratch = str(Path(os.environ.get("WSOL_SCRATCH", ".wsol")).resolve())
+    environment = {**os.environ, "PATH": path, "WSOL_SCRATCH": scratch}
+    command = (sys.executable, "-m", "dvc", *command)
+    return subprocess.run(command, env=environment, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
+
+
+def _git(*command: str) -> str:
+    done = subprocess.run(["git", *command], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise InputError(f"git {' '.join(command)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def _references(name: str) -> set[str]:
+    """The Git references of an experiment's results: one for each commit that it started from."""
+    return set(_git("for-each-ref", "--format=%(refname)", f"refs/exps/*/*/{name}").split())
+
+
+def _read_json(reference: str, path: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(_git("show", f"{reference}:{path}"))
+    return content

@@ -1,0 +1,104 @@
+"""What every trained network needs: images with targets, the training, and its two outputs."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+
+from wsol_core.backbones.create import OnBackbone
+from wsol_core.checkpoints import save_checkpoint
+from wsol_core.data.images import Interpolation
+from wsol_core.data.index import TRAIN_FULLSUP, TRAIN_WEAKSUP, ImageIndex
+from wsol_core.data.loading import SquashedImages, StoredTargets, TrainingSet
+from wsol_core.devices import launch
+from wsol_core.errors import InputError
+from wsol_core.maps import MapStore
+from wsol_core.params import preset, seed
+from wsol_core.scratch import scratch_folder
+from wsol_core.training import Loss, NetworkParams, Trainer, TrainingParams, write_loss_curve
+
+Targets = Callable[[pd.DataFrame], Sequence[npt.ArrayLike]]
+"""From rows of an image index to what a network shall say of each image."""
+
+
+def stored_maps(store: Path) -> Targets:
+    """Targets that are maps: those of `store`, float32.
+
+    Raises:
+        InputError: when called, if an image has no map.
+    """
+
+    def find(rows: pd.DataFrame) -> Sequence[npt.NDArray[np.float32]]:
+        with MapStore(store) as maps:
+            row_of = {image_id: row for row, image_id in enumerate(maps.image_ids)}
+        missing = rows.loc[~rows["image_id"].isin(row_of), "image_id"]
+        if len(missing):
+            raise InputError(f"{store}: no map for image {missing.iloc[0]!r}; run the stage that makes it again")
+        return StoredTargets(store, [row_of[image_id] for image_id in rows["image_id"]])
+
+    return find
+
+
+def class_labels(rows: pd.DataFrame) -> Sequence[np.int64]:
+    """Targets that are the images' one label."""
+    return [np.int64(labels[0]) for labels in rows["labels"]]
+
+
+def training_set(
+    index: ImageIndex, split: str, targets: Targets, params: TrainingParams, interpolation: Interpolation, number: int
+) -> TrainingSet | None:
+    """The images of a split with their targets, moved by the seed `number`; None for a split without images."""
+    rows = index.split(split)
+    if rows.empty:
+        return None
+    side = params.geometry.crop_from
+    images = SquashedImages(index.root, rows, side, side, interpolation, keep=params.epochs > 1)
+    return TrainingSet(images, targets(rows), params.geometry, number)
+
+
+def train_network(
+    name: str,
+    params: NetworkParams,
+    build: Callable[[], OnBackbone],
+    loss: Loss,
+    index: ImageIndex,
+    targets: Targets,
+    inputs: Sequence[Path],
+) -> None:
+    """Train a network on train-weaksup; the images of train-fullsup only measure the held-out loss.
+
+    No ground truth is seen, unless `targets` hold it. Writes `data/models/NAME.safetensors`, with `params` as config,
+    and the loss per epoch to `results/PRESET/curves/loss-NAME.csv`. A killed run goes on where it was.
+
+    Args:
+        name: of the network, apart from all others.
+        params: of the network.
+        build: makes the untrained network, on its `backbone`.
+        loss: of a batch.
+        index: the images.
+        targets: of the images.
+        inputs: the files that the result depends on.
+
+    Raises:
+        InputError: there is no image to train on.
+    """
+    fabric = launch(params.training.precision)
+    number = seed()
+    torch.manual_seed(number)
+    model = build()
+    train, held_out = (
+        training_set(index, split, targets, params.training, model.backbone.interpolation, number)
+        for split in (TRAIN_WEAKSUP, TRAIN_FULLSUP)
+    )
+    if train is None:
+        raise InputError(f"data set {index.name!r} has no image in {TRAIN_WEAKSUP}; nothing to train on")
+    with scratch_folder(f"train-{name}", {"params": params}, inputs, number) as folder:
+        trainer = Trainer(fabric, model, loss, params.training, number, folder)
+        history = trainer.fit(train, held_out)
+        if fabric.is_global_zero:
+            config = params.model_dump(mode="json")
+            save_checkpoint(Path(f"data/models/{name}.safetensors"), trainer.model.module.state_dict(), config)
+            write_loss_curve(Path(f"results/{preset()}/curves/loss-{name}.csv"), history)
