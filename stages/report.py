@@ -58,19 +58,18 @@ def _localization(
     for name, draw in maps.items():
         cases = report.cases(boxes[name], annotations, TEST, (draw, draw_result(boxes[name], annotations)))
         yield from zip((f"{name}-best", f"{name}-worst"), cases, strict=False)
-        branches = data / "branches" / f"{name}.h5"
-        picture = (
-            report.steps(report.choose(TEST), _branches(branches, name, draw, stores)) if branches.exists() else None
-        )
+        picture = _branches(report, data / "branches" / f"{name}.h5", name, draw, stores)
         if picture is not None:
             yield f"{name}-branches", picture
 
 
-def _branches(path: Path, name: str, fused: Draw, stores: ExitStack) -> dict[str, Draw]:
-    """A column per fused stage, shallow to deep, and their fusion (SPOL Fig. 7)."""
+def _branches(report: Report, path: Path, name: str, fused: Draw, stores: ExitStack) -> Picture | None:
+    """A column per fused stage, shallow to deep, and their fusion (SPOL Fig. 7), for methods that have branches."""
+    if not path.exists():
+        return None
     store = stores.enter_context(MapStore(path))
-    columns = {f"stage {k + 1} alone": draw_store(store, k) for k in sorted(set(store.labels.tolist()))}
-    return {"image": draw_image, **columns, name: fused}
+    stages = {f"stage {k + 1} alone": draw_store(store, k) for k in sorted(set(store.labels.tolist()))}
+    return report.steps(report.choose(TEST, store.image_ids.tolist()), {"image": draw_image, **stages, name: fused})
 
 
 def _columns(data: Path, maps: dict[str, Draw], stores: ExitStack) -> dict[str, Draw]:

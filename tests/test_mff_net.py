@@ -9,7 +9,7 @@ from torch import Tensor
 
 from wsol_core.backbones.create import BackboneParams, create_backbone
 from wsol_core.errors import InputError
-from wsol_core.methods.mff_net import WIDTH, Fusion, MFFNet, MFFParams, MultiplicativeChannelAttention, fuse, unit_size
+from wsol_core.mff_net import WIDTH, Fusion, MFFNet, MFFParams, MultiplicativeChannelAttention, fuse, unit_size
 from wsol_core.training import TrainingParams
 
 SMALL = BackboneParams(name="mobilenetv3_small_050", weights="none")

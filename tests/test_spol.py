@@ -15,7 +15,6 @@ from wsol_core.backbones.create import BackboneParams
 from wsol_core.data.index import ImageIndex, write_index
 from wsol_core.data.loading import Batch
 from wsol_core.maps import MapStore
-from wsol_core.methods.mff_net import Fusion, MFFNet, fuse
 from wsol_core.methods.spol import (
     Auxiliary,
     CamParams,
@@ -31,6 +30,7 @@ from wsol_core.methods.spol import (
     segmentation_loss,
     segmentation_maps,
 )
+from wsol_core.mff_net import Fusion, MFFNet, fuse
 from wsol_core.training import Loss, TrainingParams
 
 SMALL = BackboneParams(name="mobilenetv3_small_050", weights="none")

@@ -1,6 +1,6 @@
 """Contact sheets: what each step of the chain made of an image, and where each method does best and worst."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,9 +61,14 @@ class Report:
     params: ReportParams
     seed: int
 
-    def choose(self, split: str) -> pd.DataFrame:
-        """Some images of a split, drawn at random, in order of id; `label` is the first of their labels, or -1."""
+    def choose(self, split: str, among: Collection[str] | None = None) -> pd.DataFrame:
+        """Some images of a split, drawn at random, in order of id; `label` is the first of their labels, or -1.
+
+        Where `among` is given, only images with these ids.
+        """
         images = self.index.split(split)
+        if among is not None:
+            images = images[images["image_id"].isin(among)]
         count = min(self.params.images, len(images))
         chosen = np.sort(np.random.default_rng(self.seed).choice(len(images), count, replace=False))
         return self._labelled(images.iloc[chosen])

@@ -1,0 +1,1 @@
+"""`wsol ablate`: the papers' tables, each row a DVC experiment."""

@@ -9,7 +9,7 @@ class activation map of Zhou et al.
 MFF-Net 2 says foreground or background at each position of the fused features; it learns from tri-state pseudo labels
 (`gaussian`), whose ignored pixels carry no loss (Eq. 7).
 
-Deviation: MFF-Net 2's logits are resized to the pseudo labels' resolution. The network is in `mff_net`.
+Deviation: MFF-Net 2's logits are resized to the pseudo labels' resolution. The network is in `wsol_core/mff_net.py`.
 """
 
 from typing import Literal
@@ -21,7 +21,7 @@ from torch.nn import functional
 from wsol_core.backbones.create import Backbone, create_backbone
 from wsol_core.data.loading import Batch
 from wsol_core.maps import IGNORE
-from wsol_core.methods.mff_net import MFFNet, MFFParams, fuse
+from wsol_core.mff_net import MFFNet, MFFParams, fuse
 
 Auxiliary = Literal["cross_entropy", "agreement", "none"]
 Classes = Literal["label", "predicted", "class_agnostic"]

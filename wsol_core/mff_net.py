@@ -20,7 +20,7 @@ nothing would over- or underflow, but each factor of a product would be rounded 
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import torch
 from pydantic import Field, field_validator
@@ -142,9 +142,10 @@ class MFFNet(OnBackbone):
 
     def head_weights(self) -> list[Tensor]:
         """The weights `(outputs, C)` of each head, float32."""
-        return [head.weight.flatten(1) for head in self.heads]
+        return [cast(Tensor, head.weight).flatten(1) for head in self.heads]
 
     def stage_weights(self) -> list[Tensor]:
         """The part of the heads' weights `(outputs, C)` that sees each stage; product and sum have one for all."""
-        weights = torch.cat(self.head_weights(), dim=1).split(self.width, dim=1)
-        return list(weights) * (len(self.levels) // len(weights))
+        weights = torch.cat(self.head_weights(), dim=1)
+        parts = weights.chunk(weights.shape[1] // self.width, dim=1)
+        return list(parts) * (len(self.levels) // len(parts))
