@@ -142,7 +142,7 @@ def test_shares_of_classes() -> None:
 def test_map_before_cut_and_division_averages_to_the_logit(fusion: Fusion) -> None:
     """Pooling and a linear classifier change places (Eq. 1): the class's raw map plus bias has its logit as mean."""
     torch.manual_seed(0)
-    model = build_cam(cam_params(fusion=fusion, auxiliary="none"), 3).eval()
+    model = build_cam(cam_params(fusion=fusion, auxiliary="none"), 3)
     with torch.no_grad():
         raw = model.classify(features_of(model, images(64, 96)))[-1]
         assert torch.allclose(raw.mean((2, 3)), model(images(64, 96))[-1], atol=1e-5)
@@ -210,7 +210,7 @@ def test_every_parameter_of_mff_net_1_learns(fusion: Fusion, auxiliary: Auxiliar
     for name, gradient in gradients.items():
         assert gradient is not None, name
         assert torch.isfinite(gradient).all(), name
-        assert name.startswith("backbone.") or gradient.abs().max() > 1e-7, name
+        assert name.startswith("backbone.") or gradient.abs().max() > 0, name
 
 
 def test_a_step_of_mff_net_1_lowers_its_loss() -> None:

@@ -286,3 +286,12 @@ def test_sigkill_and_run_again_gives_the_same_bytes(small_index: ImageIndex, tmp
     victim.wait()
     assert start("killed", 0).wait(120) == 0
     assert (tmp_path / "killed.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
+
+
+def test_a_loss_that_is_not_finite_stops_the_training(workspace: ImageIndex) -> None:
+    def broken(model: nn.Module, batch: Batch) -> Tensor:
+        return labels_loss(model, batch) * torch.tensor(float("nan"))
+
+    with pytest.raises(InputError, match="the loss is nan in epoch 1; lower the rates"):
+        train_network("c", network(PARAMS), Classifier, broken, workspace, class_labels, [Path("index")])
+    assert not Path("data").exists()

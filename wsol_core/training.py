@@ -22,6 +22,7 @@ from tqdm import tqdm
 from wsol_core.backbones.create import BackboneParams
 from wsol_core.data.loading import Batch, Geometry, TrainingSet, training_batches
 from wsol_core.devices import Precision
+from wsol_core.errors import InputError
 from wsol_core.files import write_csv
 from wsol_core.params import Block
 
@@ -167,6 +168,9 @@ class Trainer:
             for group in self._optimizer.param_groups:
                 group["lr"] = group["peak"] * factor
             loss = self._loss(self.model, batch) * share
+            if not torch.isfinite(loss):
+                value = float(loss.detach())
+                raise InputError(f"the loss is {value} in epoch {epoch + 1}; lower the rates or set gradient_clip")
             self._optimizer.zero_grad(set_to_none=True)
             self._fabric.backward(loss)
             if self._params.gradient_clip:
