@@ -68,20 +68,41 @@ def lock(folder: Path) -> dict[str, str]:
 
 def test_every_map_store_covers_every_image(project: Path) -> None:
     index = read_index(project / "data/localization/index.parquet")
-    for method in ("ddt", "foreground", "segmentation-foreground"):
+    methods = (
+        "ddt", "foreground", "foreground-transferred", "oracle-lr", "psol", "cam", "plain-cam",
+        "segmentation-foreground", "segmentation-cam",
+    )  # fmt: skip
+    for method in methods:
         with MapStore(project / f"data/localization/maps/{method}.h5") as maps:
             assert maps.image_ids.tolist() == index.table["image_id"].tolist()
             values = np.stack([maps[row] for row in range(len(maps))])
         assert (values.std((1, 2)) > 0).mean() > 0.9, f"{method}: constant maps"
 
 
+def test_a_transferred_model_without_epochs_says_the_same(project: Path) -> None:
+    maps = [project / f"data/localization/maps/{name}.h5" for name in ("foreground", "foreground-transferred")]
+    assert maps[0].read_bytes() == maps[1].read_bytes()
+
+
+def test_classes_are_known_for_every_image(project: Path) -> None:
+    splits = json.loads((project / "results/tiny/classification/efficientnet_lite0.json").read_text())
+    for figures in splits.values():
+        assert figures["top1_cls"] <= figures["top5_cls"] == 1
+        assert set(figures["methods"]) == {"ddt", "foreground", "cam", "segmentation-foreground"}
+        for method in figures["methods"].values():
+            assert method["top1_loc"] <= method["top5_loc"] == method["gt_known"]
+    assert splits["train-weaksup"]["top1_cls"] > 0.5
+
+
 def test_figures_are_complete_and_possible(project: Path) -> None:
     results = json.loads(run(project, "wsol", "results", "--json").stdout)["localization"]
-    assert set(results) == {"ddt", "foreground", "segmentation", "segmentation-foreground"}
+    assert set(results) == {"ddt", "foreground", "cam", "segmentation", "segmentation-foreground"}
     for splits in results.values():
         assert set(splits) == set(SPLITS)
         for figures in splits.values():
-            assert set(figures) == {"gt_known", "gt_known_fullsup", "gt_known_oracle", "centre_box", "threshold"}
+            assert set(figures) == {
+                "gt_known", "gt_known_fullsup", "gt_known_oracle", "centre_box", "threshold", "top1_loc", "top5_loc",
+            }  # fmt: skip
             assert all(0 <= value <= 1 for value in figures.values())
             assert figures["gt_known_oracle"] >= max(figures["gt_known"], figures["gt_known_fullsup"])
         weaksup = splits["train-weaksup"]
@@ -97,7 +118,8 @@ def test_pictures_and_plots(project: Path) -> None:
     pictures = project / "results/tiny/pictures"
     names = {path.relative_to(pictures).as_posix() for path in pictures.rglob("*.jpg")}
     assert {"localization/steps-test.jpg", "localization/steps-train-weaksup.jpg"} <= names
-    assert {"localization/ddt-best.jpg", "localization/ddt-worst.jpg", "detection/foreground-objectness.jpg"} <= names
+    assert {"localization/ddt-best.jpg", "localization/ddt-worst.jpg", "localization/cam-branches.jpg"} <= names
+    assert "detection/foreground-objectness.jpg" in names
     shown = run(project, "dvc", "plots", "show", "--out", "plots")
     assert "index.html" in shown.stdout
     assert "loss-foreground" in (project / "plots" / "index.html").read_text(encoding="utf-8")
@@ -113,7 +135,7 @@ def test_second_time_nothing_runs(project: Path) -> None:
 
 def test_experiment_reruns_only_what_depends_on_it(project: Path) -> None:
     found = ran(run(project, "dvc", "exp", "run", "-S", "calibrate.step=0.2").stdout)
-    allowed = {"calibrate", "localize", "evaluate_localization", "report"}
+    allowed = {"calibrate", "localize", "evaluate_localization", "evaluate_classification", "report"}
     assert {"calibrate@ddt", "calibrate@foreground", "calibrate@segmentation-foreground"} <= set(found)
     assert {name.split("@")[0] for name in found} <= allowed
     run(project, "git", "checkout", "--", ".")
@@ -142,7 +164,7 @@ def test_killed_training_ends_with_the_same_bytes(project: Path) -> None:
     words = [sys.executable, "-m", "stages.train_foreground"]
     victim = subprocess.Popen(words, cwd=project, env=environment, start_new_session=True, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
-    while not list(project.glob(".wsol/train_foreground-*/checkpoint.pt")):
+    while not list(project.glob(".wsol/train-foreground-*/checkpoint.pt")):
         assert victim.poll() is None, "it ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -151,7 +173,7 @@ def test_killed_training_ends_with_the_same_bytes(project: Path) -> None:
     assert not weights.exists()
     run(project, *words, PYTHONPATH=str(project))
     assert weights.read_bytes() == expected
-    assert not list(project.glob(".wsol/train_foreground-*"))
+    assert not list(project.glob(".wsol/train-foreground-*"))
 
 
 def test_queued_experiments_run_in_their_own_workspaces(project: Path) -> None:
