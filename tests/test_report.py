@@ -10,8 +10,10 @@ from PIL import Image
 from stages import localize as localize_stage
 from stages import report as report_stage
 from tests.small_workspace import build, make_boxes, make_index, rows_of, write_images
+from wsol_core.data.index import read_index
 from wsol_core.errors import InputError
 from wsol_core.files import write_json
+from wsol_core.maps import Kind, create
 from wsol_core.pictures import ABSENT, GREEN, GREY, RED, Picture, heat, outline, sheet, shrink, stain, write_jpeg
 from wsol_core.report import Report, ReportParams, draw_boxes, draw_image, draw_result
 
@@ -159,3 +161,17 @@ def test_a_method_without_maps_is_named_and_nothing_is_left(tmp_path: Path, monk
     with pytest.raises(InputError, match=r"ddt\.h5: not a readable map store"):
         report_stage.main("localization")
     assert not list((tmp_path / "results").rglob("*localization*"))
+
+
+def test_branches_are_shown_for_the_images_that_have_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare(tmp_path, monkeypatch)
+    report = Report(read_index(Path("data/localization/index.parquet")), PARAMS, seed=0)
+    held = report.index.split("test")["image_id"].tolist()[-1:]
+    with create(Path("data/localization/branches/ddt.h5"), Kind.SCORE, 2, 2) as writer:
+        writer.append(held * 3, [0, 1, 2], np.stack([np.full((2, 2), k / 2, np.float32) for k in range(3)]))
+    assert report.choose("test", held)["image_id"].tolist() == held
+    names = pictures(tmp_path)
+    assert "results/small/pictures/localization/ddt-branches.jpg" in names
+    assert "results/small/pictures/localization/foreground-branches.jpg" not in names
+    sheet_of_five = Image.open(tmp_path / "results/small/pictures/localization/ddt-branches.jpg")
+    assert sheet_of_five.width > 4 * PARAMS.side
