@@ -156,7 +156,7 @@ def changed(params: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]
 @pytest.mark.parametrize(("table", "row"), list(rows()))
 def test_row_is_a_method_of_typed_blocks(table: Any, row: Any) -> None:
     params = blocks(table.preset)
-    params = changed(params, filled(table.overrides(row), params, {"start": "somewhere.safetensors"}))
+    params = changed(params, filled(table.overrides(row), params, {"start": "somewhere.safetensors", "vgg16": "none"}))
     method = table.method_of(row)
     GaussianParams.model_validate(params["gaussian"]).of("cam")
     spol.SegmentationParams.model_validate(params["segmentation"]["network"])
