@@ -112,7 +112,7 @@ def rescale(images: Tensor, scale: float) -> Tensor:
     return resized.round().clamp(0, 255).to(torch.uint8)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def predictions(
     fabric: Fabric, model: OnBackbone, predict: Predict, index: ImageIndex, training: TrainingParams
 ) -> Iterator[Tensor]:

@@ -12,7 +12,7 @@ from wsol_core.backbones.create import OnBackbone
 from wsol_core.checkpoints import save_checkpoint
 from wsol_core.data.images import Interpolation
 from wsol_core.data.index import TRAIN_FULLSUP, TRAIN_WEAKSUP, ImageIndex
-from wsol_core.data.loading import SquashedImages, StoredTargets, TrainingSet
+from wsol_core.data.loading import EqualParts, Pairs, SquashedImages, StoredTargets, TrainingSet
 from wsol_core.devices import launch
 from wsol_core.errors import InputError
 from wsol_core.maps import MapStore
@@ -47,6 +47,11 @@ def class_labels(rows: pd.DataFrame) -> Sequence[np.int64]:
     return [np.int64(labels[0]) for labels in rows["labels"]]
 
 
+def has_label(rows: pd.DataFrame) -> Sequence[np.int64]:
+    """Targets that say whether an image shows any class, 1, or background alone, 0."""
+    return [np.int64(len(labels) > 0) for labels in rows["labels"]]
+
+
 def training_set(
     index: ImageIndex, split: str, targets: Targets, params: TrainingParams, interpolation: Interpolation, number: int
 ) -> TrainingSet | None:
@@ -59,6 +64,14 @@ def training_set(
     return TrainingSet(images, targets(rows), params.geometry, number)
 
 
+def joined(parts: Sequence[TrainingSet | None]) -> Pairs | None:
+    """One or two training sets as one, in equal parts; None if one of them has no images."""
+    whole = [part for part in parts if part is not None]
+    if len(whole) < len(parts):
+        return None
+    return EqualParts(*whole) if len(whole) > 1 else whole[0]
+
+
 def train_network(
     name: str,
     params: NetworkParams,
@@ -67,6 +80,7 @@ def train_network(
     index: ImageIndex,
     targets: Targets,
     inputs: Sequence[Path],
+    others: ImageIndex | None = None,
 ) -> None:
     """Train a network on train-weaksup; the images of train-fullsup only measure the held-out loss.
 
@@ -81,6 +95,7 @@ def train_network(
         index: the images.
         targets: of the images.
         inputs: the files that the result depends on.
+        others: a second set of images, drawn as often; without some of its own in train-fullsup no loss is held out.
 
     Raises:
         InputError: there is no image to train on.
@@ -89,8 +104,10 @@ def train_network(
     number = seed()
     torch.manual_seed(number)
     model = build()
+    sets = [index] if others is None else [index, others]
+    interpolation = model.backbone.interpolation
     train, held_out = (
-        training_set(index, split, targets, params.training, model.backbone.interpolation, number)
+        joined([training_set(each, split, targets, params.training, interpolation, number) for each in sets])
         for split in (TRAIN_WEAKSUP, TRAIN_FULLSUP)
     )
     if train is None:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from wsol_core.backbones.create import BackboneParams
-from wsol_core.data.loading import Batch, Geometry, TrainingSet, training_batches
+from wsol_core.data.loading import Batch, Geometry, Pairs, training_batches
 from wsol_core.devices import Precision
 from wsol_core.errors import InputError
 from wsol_core.files import write_csv
@@ -130,7 +130,7 @@ class Trainer:
         self.model, self._optimizer = fabric.setup(model, optimizer)
         self._state: dict[str, Any] = {"epoch": 0, "step": 0, "total": 0.0, "seen": 0, "history": []}
 
-    def fit(self, train: TrainingSet, held_out: TrainingSet | None) -> pd.DataFrame:
+    def fit(self, train: Pairs, held_out: Pairs | None) -> pd.DataFrame:
         """Train to the end.
 
         Args:
@@ -157,7 +157,7 @@ class Trainer:
         progress.close()
         return pd.DataFrame(self._state["history"], columns=["epoch", "train", "held_out"])
 
-    def _train_epoch(self, train: TrainingSet, epoch: int, steps: int, progress: "tqdm[Any]") -> None:
+    def _train_epoch(self, train: Pairs, epoch: int, steps: int, progress: "tqdm[Any]") -> None:
         order = np.random.default_rng([self._seed, epoch]).permutation(len(train)).tolist()
         keys = [(epoch, position) for position in order]
         batches = [keys[start : start + self._params.batch] for start in range(0, len(keys), self._params.batch)]
@@ -185,7 +185,7 @@ class Trainer:
                 self._save()
                 saved = time.monotonic()
 
-    def _shares(self, pairs: TrainingSet, batches: list[list[tuple[int, int]]]) -> Iterator[tuple[Batch, float, float]]:
+    def _shares(self, pairs: Pairs, batches: list[list[tuple[int, int]]]) -> Iterator[tuple[Batch, float, float]]:
         """This process's part of each batch, its weight in the whole batch's gradient, and pictures per process.
 
         Gradients are averaged over processes; one that gets no picture of a small batch takes one at weight 0.
@@ -205,7 +205,7 @@ class Trainer:
         self._state["total"], self._state["seen"] = summed.tolist() if self._fabric.is_global_zero else (0.0, 0.0)
 
     @torch.no_grad()
-    def _mean_loss(self, pairs: TrainingSet | None) -> float:
+    def _mean_loss(self, pairs: Pairs | None) -> float:
         if not pairs:
             return math.nan
         self.model.eval()

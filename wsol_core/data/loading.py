@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, TypeVar, overload
+from typing import NoReturn, Protocol, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -156,11 +156,20 @@ class StoredTargets(Sequence[npt.NDArray[np.float32]]):
         return self._store[self._rows[position]]
 
 
+class Pairs(Protocol):
+    """Pictures `(3, side, side)` uint8 with their targets, by key `(epoch, position)`, position from 0 to the length.
+
+    What a pair looks like depends on the seed and the key alone, not on the thread that loads it. Epoch -1 is for
+    held-out pictures, which do not move.
+    """
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]: ...
+
+
 class TrainingSet:
     """Pairs of a picture and its target, moved together.
-
-    An item's key is `(epoch, position)`: what a picture looks like depends on the seed, the epoch and its position
-    alone, not on the thread that loads it. Epoch -1 is for held-out pictures, which do not move.
 
     Args:
         images: squashed to `geometry.crop_from`.
@@ -186,6 +195,28 @@ class TrainingSet:
         return self._geometry.move_image(self._images[position], *move), moved
 
 
+class EqualParts:
+    """Two sets of pairs as one, of which an epoch shows equally many, whatever their sizes.
+
+    An epoch has every pair of the first set once and, in as many positions, pairs of the second: these go round from
+    where the epoch before ended, and move anew in every round.
+    """
+
+    def __init__(self, first: Pairs, second: Pairs) -> None:
+        self._first, self._second = first, second
+
+    def __len__(self) -> int:
+        return 2 * len(self._first)
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        epoch, position = key
+        if position < len(self._first):
+            return self._first[key]
+        passed = max(epoch, 0) * len(self._first) + position - len(self._first)
+        turn, place = divmod(passed, len(self._second))
+        return self._second[(turn if epoch >= 0 else epoch, place)]
+
+
 def image_batches(images: SquashedImages, positions: Sequence[int], batch: int) -> Iterator[Tensor]:
     """Batches `(B, 3, H, W)` uint8, channels-last, in the order of `positions`."""
     parts = (positions[start : start + batch] for start in range(0, len(positions), batch))
@@ -193,7 +224,7 @@ def image_batches(images: SquashedImages, positions: Sequence[int], batch: int) 
         yield torch.stack(pictures).contiguous(memory_format=torch.channels_last)
 
 
-def training_batches(pairs: TrainingSet, batches: Sequence[Sequence[tuple[int, int]]]) -> Iterator[Batch]:
+def training_batches(pairs: Pairs, batches: Sequence[Sequence[tuple[int, int]]]) -> Iterator[Batch]:
     """One `Batch` for each list of keys, in order."""
     for items in _ahead(pairs.__getitem__, batches):
         pictures, targets = zip(*items, strict=True)
