@@ -13,7 +13,7 @@ from torch import Tensor
 from wsol_core.ablations.definition import filled, read_tables
 from wsol_core.data.loading import Batch
 from wsol_core.gaussian import GaussianParams
-from wsol_core.methods import classifier, psol, spol, wsfl
+from wsol_core.methods import bcct, classifier, fam, psol, spol, wsfl
 from wsol_core.oracle import OracleParams
 from wsol_core.params import Block
 from wsol_core.presets import preset_text
@@ -163,6 +163,8 @@ def test_row_is_a_method_of_typed_blocks(table: Any, row: Any) -> None:
     models: dict[str, type[Block]] = {
         "cam": spol.CamParams,
         "psol": psol.PsolParams,
+        "fam": fam.FamParams,
+        "bcct": bcct.BCCTParams,
         "transferred": wsfl.TransferredParams,
     }
     made = {"ddt", "foreground"} | {f"segmentation-{source}" for source in params["segmentation"]["sources"]}

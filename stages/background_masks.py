@@ -1,0 +1,27 @@
+"""Maps of a method -> the masks that supervise BC-CT's classifier (BC-CT 3.2, Eq. 2). Usage: background_masks NAME."""
+
+from pathlib import Path
+
+from wsol_core.background_classifier import largest_parts
+from wsol_core.errors import run_stage
+from wsol_core.maps import Kind, MapStore, create
+from wsol_core.methods.bcct import BCCTParams
+from wsol_core.params import load
+
+DATA = Path("data/localization")
+
+
+def main(name: str) -> None:
+    """Run the stage."""
+    params = load(BCCTParams, f"bcct.{name}")
+    with (
+        MapStore(DATA / "maps" / f"{params.masks}.h5") as maps,
+        create(DATA / "background_masks" / f"{name}.h5", Kind.MASK, *maps.shape) as writer,
+    ):
+        for rows in maps.batches():
+            masks = largest_parts(maps[rows], params.delta)
+            writer.append(maps.image_ids[rows].tolist(), maps.labels[rows].tolist(), masks)
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,20 @@
+"""List the files of a background image set outside the project, so that DVC notices when one of them changes."""
+
+from pathlib import Path
+
+from wsol_core.background import BackgroundParams
+from wsol_core.data.roots import find_root
+from wsol_core.data.scan import list_files, worker_count
+from wsol_core.errors import run_stage
+from wsol_core.files import write_table
+from wsol_core.params import load
+
+
+def main() -> None:
+    """Write `data/background/files.parquet`: `path` and `digest` of every file under the root."""
+    params = load(BackgroundParams, "background")
+    write_table(Path("data/background/files.parquet"), list_files(find_root(params.name), worker_count()))
+
+
+if __name__ == "__main__":
+    run_stage(main)
