@@ -296,6 +296,29 @@ def test_demo_is_what_params_yaml_was_committed_as() -> None:
     assert shown[0] == shown[1]
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "presets").glob("*.yaml")))
+PRESETS = sorted(path.stem for path in (ROOT / "presets").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", PRESETS)
 def test_each_preset_fits_the_demo(name: str) -> None:
     assert yaml.safe_load(preset_text(name, ROOT))["preset"] == name
+
+
+NETWORK_BLOCKS = ("cam", "fam", "psol", "oracle", "transferred", "bc", "backprop", "bcct")
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if name != "tiny"])
+def test_each_network_of_a_preset_is_of_use(name: str) -> None:
+    """No preset trains what it does not show: each network is a method, or makes the labels or masks of one."""
+    params = yaml.safe_load(preset_text(name, ROOT))
+    sources = params["segmentation"]["sources"]
+    used = {*params["methods"], *sources, *(block["masks"] for block in params["bcct"].values())}
+    assert {network for block in NETWORK_BLOCKS for network in params[block]} <= used
+    assert {f"segmentation-{source}" for source in sources} <= set(params["methods"])
+
+
+def test_a_folder_of_ones_own_needs_no_classes() -> None:
+    """With one class nothing can be learnt from labels."""
+    params = yaml.safe_load(preset_text("folder", ROOT))
+    assert params["methods"] == ["ddt", "foreground", "segmentation-foreground"]
+    assert params["cam"] == params["classifier"] == {}
