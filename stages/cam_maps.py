@@ -1,22 +1,18 @@
 """MFF-Net 1 -> activation maps of all images, and its branches' of some (SPOL 3.2, Fig. 7). Usage: cam_maps NAME."""
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from wsol_core.checkpoints import rebuild
-from wsol_core.data.index import TEST, ImageIndex, read_index
+from wsol_core.data.index import read_index
 from wsol_core.devices import launch
 from wsol_core.errors import run_stage
 from wsol_core.inference import AGNOSTIC, InferenceParams, write_maps
 from wsol_core.methods.spol import CamParams, activation_maps, branch_maps, build_cam
 from wsol_core.params import load
+from wsol_core.shown_images import shown_images
 
 DATA = Path("data/localization")
-BRANCHES = 64
-"""Images whose branches are kept."""
 
 
 def main(name: str) -> None:
@@ -30,16 +26,8 @@ def main(name: str) -> None:
     rows = "labels" if params.maps == "label" else AGNOSTIC
     write_maps(fabric, model, maps, index, params.training, inference, DATA / "maps" / f"{name}.h5", rows)
     branches = partial(branch_maps, classes=params.maps)
-    some, path = branch_images(index), DATA / "branches" / f"{name}.h5"
+    some, path = shown_images(index), DATA / "branches" / f"{name}.h5"
     write_maps(fabric, model, branches, some, params.training, inference, path, range(len(params.levels)))
-
-
-def branch_images(index: ImageIndex) -> ImageIndex:
-    """Up to `BRANCHES` images, evenly over the test split, or over all images where it is empty."""
-    test = index.split(TEST)
-    table = index.table if test.empty else test
-    chosen = np.linspace(0, len(table) - 1, min(BRANCHES, len(table))).astype(int)
-    return replace(index, table=table.iloc[chosen].reset_index(drop=True))
 
 
 if __name__ == "__main__":

@@ -284,10 +284,3 @@ def test_stages(
     with MapStore(Path("data/localization/branches/mff.h5")) as branches:
         assert sorted(set(branches.image_ids)) == small_index.split("test")["image_id"].tolist()
         assert branches.labels.tolist() == [0, 1] * 4
-
-
-def test_branch_images_without_a_test_split_are_of_all(small_index: ImageIndex) -> None:
-    train = ImageIndex(small_index.split("train-weaksup"), small_index.classes, "squares", small_index.source)
-    assert cam_maps.branch_images(train).table.equals(train.table)
-    many = ImageIndex(train.table.loc[train.table.index.repeat(10)], train.classes, "squares", small_index.source)
-    assert len(cam_maps.branch_images(many).table) == cam_maps.BRANCHES

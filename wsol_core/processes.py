@@ -25,7 +25,7 @@ def in_processes(work: Callable[[*A], R], arguments: Iterable[tuple[*A]]) -> Ite
     """
     workers = int(os.environ.get("WSOL_WORKERS") or os.cpu_count() or 1)
     remaining = iter(arguments)
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _set_up_worker) as pool:
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), set_up_worker) as pool:
         waiting: deque[Future[R]] = deque(pool.submit(work, *each) for each in islice(remaining, AHEAD * workers))
         try:
             while waiting:
@@ -35,7 +35,8 @@ def in_processes(work: Callable[[*A], R], arguments: Iterable[tuple[*A]]) -> Ite
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _set_up_worker() -> None:
+def set_up_worker() -> None:
+    """Make a process use one thread in OpenCV, and end with its parent, even a killed one."""
     cv2.setNumThreads(1)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
 

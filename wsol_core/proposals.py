@@ -1,6 +1,6 @@
 """Proposals: boxes that may hold an object, from selective search in parallel processes.
 
-OpenCV's `cv2.ximgproc.segmentation` does the search (FACTS: fast about 1,000 boxes a picture, quality about 3,000).
+OpenCV's `cv2.ximgproc.segmentation` does the search (fast about 1,000 boxes a picture, quality about 3,000).
 Ready-made proposals of others are read by `wsol_core.proposal_files`.
 """
 
@@ -8,7 +8,6 @@ import ctypes
 import hashlib
 import multiprocessing
 import os
-import threading
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -28,6 +27,7 @@ from wsol_core.errors import InputError
 from wsol_core.files import read_table, write_table
 from wsol_core.maps import CLASS_AGNOSTIC
 from wsol_core.params import Block
+from wsol_core.processes import set_up_worker
 
 SELECTIVE_SEARCH = "selective_search"
 IMAGES_PER_PART = 8
@@ -77,7 +77,7 @@ def search_proposals(index: ImageIndex, params: ProposalParams, scratch: Path) -
     done = len(table) - sum(map(len, missing.values()))
     spawn = multiprocessing.get_context("spawn")
     with (
-        ProcessPoolExecutor(worker_count(), spawn, _set_up_worker) as pool,
+        ProcessPoolExecutor(worker_count(), spawn, set_up_worker) as pool,
         tqdm(total=len(table), initial=done, desc="selective search", unit="image", disable=None) as bar,
     ):
         futures = {
@@ -171,15 +171,3 @@ def _search_part(images: pd.DataFrame, root: Path, params: ProposalParams, outpu
         boxes = selective_search(picture, params, seed)
         tables.append(proposal_rows(image_id, select(boxes, width, height, params)))
     write_table(output, join(tables))
-
-
-def _set_up_worker() -> None:
-    cv2.setNumThreads(1)
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
-
-
-def _leave_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
