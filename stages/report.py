@@ -23,6 +23,8 @@ from wsol_core.report import (
 
 LOCALIZATION = "localization"
 SEGMENTATION = "segmentation-"
+LAYERS = {"branches": "stage {} alone", "parts": "part {}"}
+"""Map stores with several maps per image, and the titles of their columns: SPOL Fig. 7 and FAM Fig. 5."""
 
 
 def main(data_set: str) -> None:
@@ -58,18 +60,19 @@ def _localization(
     for name, draw in maps.items():
         cases = report.cases(boxes[name], annotations, TEST, (draw, draw_result(boxes[name], annotations)))
         yield from zip((f"{name}-best", f"{name}-worst"), cases, strict=False)
-        picture = _branches(report, data / "branches" / f"{name}.h5", name, draw, stores)
-        if picture is not None:
-            yield f"{name}-branches", picture
+        for kind, title in LAYERS.items():
+            picture = _layers(report, data / kind / f"{name}.h5", title, {name: draw}, stores)
+            if picture is not None:
+                yield f"{name}-{kind}", picture
 
 
-def _branches(report: Report, path: Path, name: str, fused: Draw, stores: ExitStack) -> Picture | None:
-    """A column per fused stage, shallow to deep, and their fusion (SPOL Fig. 7), for methods that have branches."""
+def _layers(report: Report, path: Path, title: str, whole: dict[str, Draw], stores: ExitStack) -> Picture | None:
+    """A column per map of an image, for methods that have several, and the map that they make up."""
     if not path.exists():
         return None
     store = stores.enter_context(MapStore(path))
-    stages = {f"stage {k + 1} alone": draw_store(store, k) for k in sorted(set(store.labels.tolist()))}
-    return report.steps(report.choose(TEST, store.image_ids.tolist()), {"image": draw_image, **stages, name: fused})
+    layers = {title.format(k + 1): draw_store(store, k) for k in sorted(set(store.labels.tolist()))}
+    return report.steps(report.choose(TEST, store.image_ids.tolist()), {"image": draw_image, **layers, **whole})
 
 
 def _columns(data: Path, maps: dict[str, Draw], stores: ExitStack) -> dict[str, Draw]:

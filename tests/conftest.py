@@ -8,9 +8,13 @@ os.environ.setdefault("WSOL_WORKERS", "1")
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 from wsol_core.data.index import SPLITS, ImageIndex
+
+settings.register_profile("untimed")
+settings.load_profile("untimed")
 
 
 @pytest.fixture

@@ -40,6 +40,7 @@ from wsol_core.background_classifier import (
     smooth,
 )
 from wsol_core.checkpoints import load_checkpoint
+from wsol_core.class_scores import read_ranked
 from wsol_core.data.index import TRAIN_FULLSUP, TRAIN_WEAKSUP, ImageIndex, read_index, write_index
 from wsol_core.data.loading import Batch, EqualParts
 from wsol_core.devices import launch
@@ -472,6 +473,14 @@ def test_stages_make_maps_masks_and_networks() -> None:
             assert store.image_ids.tolist() == ids
             assert store.shape == (side, side)
             assert store.labels.tolist() == [n % 2 if own else -1 for n in range(24)]
+    assert (
+        len(
+            read_ranked(
+                Path("data/localization/scores/bcct.parquet"), read_index(Path("data/localization/index.parquet"))
+            )
+        )
+        == 24
+    )
     with MapStore(Path("data/localization/background_masks/bcct.h5")) as masks, MapStore(maps / "bc.h5") as store:
         assert masks.kind is Kind.MASK
         assert np.array_equal(masks[0:24], largest_parts(store[0:24], 0.8))

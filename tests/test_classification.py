@@ -151,7 +151,7 @@ def naive(images: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 @given(st.lists(image, min_size=1, max_size=25))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_agrees_with_counting(images: list[dict[str, Any]]) -> None:
     index = make_index([row["label"] for row in images], [row["split"] for row in images])
     ids = index.table["image_id"].tolist()

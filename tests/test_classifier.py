@@ -130,7 +130,7 @@ levels = st.sampled_from([0.0, 0.25, 0.5, 1.0])
 
 
 @given(hnp.arrays(np.float32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=9), elements=levels))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_top_classes_equal_sorting_each_row(probabilities: npt.NDArray[np.float32]) -> None:
     ranked, scores = top_classes(probabilities)
     for row, classes, values in zip(probabilities.tolist(), ranked.tolist(), scores.tolist(), strict=True):

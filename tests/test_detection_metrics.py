@@ -98,7 +98,7 @@ def naive_ap(outcomes: list[bool], positives: int, points: str) -> Fraction:
 
 @pytest.mark.parametrize("points", ["11", "all"])
 @given(found=found_rows, true=true_rows)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_voc_ap_equals_counting_by_hand(points: Any, found: list[Row], true: list[Row]) -> None:
     figures = voc_ap(detections(*found), objects(*true), CLASSES, points)
     expected = {}
@@ -124,7 +124,7 @@ def test_two_of_three_objects_are_seven_elevenths_in_voc07_and_not_663() -> None
 
 
 @given(true=st.lists(truth_row, min_size=1, max_size=8, unique_by=lambda one: tuple(map(one.get, PLACE))))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_perfect_predictor_gets_one_everywhere(true: list[Row]) -> None:
     truth = objects(*({**one, "difficult": False} for one in true))
     found = truth.assign(score=np.float32(0.5))
@@ -219,7 +219,7 @@ def naive_coco(found: list[Row], true: list[Row], least: float) -> float:
 
 
 @given(found=found_rows, true=true_rows)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_coco_ap_equals_the_definition(found: list[Row], true: list[Row]) -> None:
     sizes = pd.DataFrame({"image_id": IMAGES, "width": 10, "height": 10})
     figures = coco_ap(detections(*found), objects(*true), sizes, CLASSES)
@@ -253,7 +253,7 @@ def is_on_object(best: Row | None, true: list[Row]) -> bool:
 
 
 @given(found=found_rows, true=true_rows, labels=st.fixed_dictionaries({name: st.sets(place["label"]) for name in "ab"}))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_corloc_equals_looking_at_every_image(found: list[Row], true: list[Row], labels: dict[str, set[int]]) -> None:
     figures = corloc(detections(*found), objects(*true), {k: list(v) for k, v in labels.items()}, CLASSES)
     for label in range(CLASSES):
@@ -263,7 +263,7 @@ def test_corloc_equals_looking_at_every_image(found: list[Row], true: list[Row],
 
 
 @given(found=found_rows, true=true_rows)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_class_agnostic_corloc_equals_looking_at_every_image(found: list[Row], true: list[Row]) -> None:
     right = [is_on_object(naive_best(found, name), true) for name in IMAGES]
     assert corloc_class_agnostic(detections(*found), objects(*true), list(IMAGES)) == pytest.approx(np.mean(right))
@@ -278,7 +278,7 @@ def test_corloc_counts_difficult_objects_and_images_without_a_box_and_its_namesa
 
 
 @given(found=found_rows, true=true_rows)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_proposal_recall_equals_looking_at_every_object(found: list[Row], true: list[Row]) -> None:
     figures = proposal_recall(detections(*found), objects(*true), counts=(1, 3, 2000), ious=(0.5, 0.6, 0.7, 0.9))
     wanted = [one for one in true if not one["difficult"]]

@@ -315,6 +315,8 @@ def test_each_network_of_a_preset_is_of_use(name: str) -> None:
     used = {*params["methods"], *sources, *(block["masks"] for block in params["bcct"].values())}
     assert {network for block in NETWORK_BLOCKS for network in params[block]} <= used
     assert {f"segmentation-{source}" for source in sources} <= set(params["methods"])
+    scored = set(params["class_scores"])
+    assert set(params["classifier"]) <= scored <= {*params["classifier"], *params["fam"], *params["bcct"]}
 
 
 def test_a_folder_of_ones_own_needs_no_classes() -> None:

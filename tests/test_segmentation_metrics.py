@@ -40,7 +40,7 @@ def flattened(images: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]) -> tuple[
 
 
 @given(images=st.lists(label_masks(st.sampled_from([0, 1, 2])), min_size=1, max_size=4))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_miou_equals_scikit_learn_over_all_pixels(images: list[Any]) -> None:
     confusion = Confusion(CLASSES)
     for number, (predicted, truth) in enumerate(images):
@@ -85,7 +85,7 @@ def test_nothing_added_gives_no_figure() -> None:
 
 
 @given(images=st.lists(label_masks(st.sampled_from([0, 1, 2, 255])), min_size=1, max_size=4))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_seeds_equal_scikit_learn_with_one_class_for_none(images: list[Any]) -> None:
     scores = SeedScores(CLASSES)
     for number, (seed, truth) in enumerate(images):
@@ -141,7 +141,7 @@ saliency_pairs = shapes.flatmap(
 
 
 @given(pairs=st.lists(saliency_pairs, min_size=1, max_size=5))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_saliency_ap_equals_scikit_learn(pairs: list[Any]) -> None:
     measure = SaliencyAP()
     for number, (score_map, mask, label) in enumerate(pairs):
@@ -295,7 +295,7 @@ true_boxes = st.lists(
 
 
 @given(found=found_points, true=true_boxes)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_point_map_equals_looking_at_every_box(found: list[Row], true: list[Row]) -> None:
     figures = point_map(points(*found), boxes(*true), 2, tolerance=2)
     own = [[[one for one in rows if one["label"] == label] for rows in (found, true)] for label in range(2)]

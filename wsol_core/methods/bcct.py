@@ -167,6 +167,11 @@ def class_maps(model: ClassificationNet, images: Tensor, labels: Tensor, classes
     return own / own.amax((2, 3), keepdim=True).clamp(min=torch.finfo(own.dtype).tiny)
 
 
+def class_probabilities(model: ClassificationNet, images: Tensor, _: Tensor) -> Tensor:
+    """Probabilities of the classes `(B, classes)`."""
+    return model.forward(images).class_maps.mean((2, 3)).softmax(1)
+
+
 def branch_maps(model: ClassificationNet, images: Tensor, _: Tensor) -> Tensor:
     """The branch's maps `(B, 1, h, w)` in [0, 1], A in Eq. 5; the images' labels play no part."""
     return torch.sigmoid(model(images).mask_logits)[:, None]
