@@ -1,13 +1,12 @@
 """Hold a method's boxes against the ground truth: `python -m stages.evaluate_localization METHOD`."""
 
-import math
 from pathlib import Path
-from typing import Any
 
 from wsol_core import params
 from wsol_core.data.index import read_annotations, read_index
 from wsol_core.errors import run_stage
 from wsol_core.evaluation import evaluate
+from wsol_core.figures import rounded
 from wsol_core.files import read_table, write_csv, write_json
 from wsol_core.localize import LocalizeParams, read_threshold
 from wsol_core.maps import MapStore
@@ -30,20 +29,9 @@ def main(method: str) -> None:
         found = evaluate(store, boxes, index, annotations, DATA / "masks", threshold, block, params.seed())
     if not found.figures:
         print(f"{method}: the data set has no annotations, so there is nothing to evaluate")
-    write_json(results / "localization" / f"{method}.json", _rounded(found.figures))
+    write_json(results / "localization" / f"{method}.json", rounded(found.figures))
     for name, table in found.tables.items():
         write_csv(results / "curves" / f"{method}-{name}.csv", table.round(6))
-
-
-def _rounded(value: Any) -> Any:
-    """Every float in nested dictionaries and lists rounded, so that last bits make no difference; NaN becomes None."""
-    if isinstance(value, dict):
-        return {key: _rounded(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_rounded(part) for part in value]
-    if isinstance(value, float):
-        return None if math.isnan(value) else round(value, 6)
-    return value
 
 
 if __name__ == "__main__":

@@ -214,12 +214,6 @@ def test_without_annotations_tables_keep_their_columns(tmp_path: Path, index: Im
     assert found.tables["errors"][list(SPLITS)].isna().all(axis=None)
 
 
-def test_what_is_undefined_is_null_in_the_stages_figures() -> None:
-    assert stage._rounded(
-        {"test": {"px_ap": float("nan"), "gt_known": 1 / 3, "images": 3, "interval": [0.1, None]}}
-    ) == {"test": {"px_ap": None, "gt_known": 0.333333, "images": 3, "interval": [0.1, None]}}
-
-
 def one_image(instances: list[int], labels: list[int], mask: Mask, folder: Path) -> TruthMasks:
     index = make_index(count=1)
     write_mask(folder, "0/picture00", mask)

@@ -307,7 +307,7 @@ def test_voc_folder_and_image_set(tmp_path):
     assert chosen.images["image_id"].tolist() == ["two"]
     mask = chosen.mask("two")
     assert mask is not None
-    assert mask.tolist() == [[0, 1, 0]]
+    assert mask.tolist() == [[0, 1, 255]]
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,7 @@ def test_mask_of_instances_by_hand(tmp_path: Path) -> None:
     """Of 4 x 6 pixels in 2 x 2 cells, the centres lie in rows 1 and 3, columns 1 and 4."""
     instances = np.zeros((4, 6), dtype=np.uint8)
     instances[1, 1], instances[3, 4], instances[0, 4] = 1, 2, 3
+    instances[1, 4] = 255  # void
     Image.fromarray(instances).save(tmp_path / "a.png")
     rows = pd.DataFrame({"image_id": ["a"], "width": [6], "height": [4]})
     assert drawn_masks(tmp_path, 2)(rows).tolist() == [[[1, 0], [0, 1]]]

@@ -21,7 +21,7 @@ GROUND_TRUTH = ("annotations.parquet", "masks")
 TORCH_FREE = (
     "scan", "prepare", "render_demo", "pseudo_masks", "calibrate", "localize", "evaluate_localization", "proposals",
     "score_proposals", "report", "import_maps", "evaluate_classification",
-    "oracle_masks", "refine_maps",
+    "oracle_masks", "refine_maps", "evaluate_segmentation", "evaluate_heat_maps",
 )  # fmt: skip
 PURE = sorted(
     path.relative_to(ROOT).as_posix()

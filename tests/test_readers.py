@@ -145,7 +145,7 @@ def test_voc(tmp_path: Path) -> None:
     assert listing.problems == (("03", "JPEGImages/03.jpg", "unreadable annotation"),)
     mask = listing.masks("01")
     assert mask is not None
-    assert mask.tolist() == [[0, 1, 0], [2, 3, 3]]
+    assert mask.tolist() == [[0, 1, 255], [2, 3, 3]]
 
 
 @pytest.mark.parametrize(

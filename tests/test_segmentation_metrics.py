@@ -16,7 +16,7 @@ from sklearn.metrics import average_precision_score, jaccard_score, precision_sc
 from torchmetrics.classification import BinaryAveragePrecision, MulticlassJaccardIndex
 
 from wsol_core.errors import InputError
-from wsol_core.metrics.saliency import LEVELS, SaliencyAP, peak, point_map
+from wsol_core.metrics.saliency import LEVELS, SaliencyAP, centre_points, peak, peak_distance, point_map
 from wsol_core.metrics.segmentation import Confusion, SeedScores
 
 CLASSES = 3
@@ -308,3 +308,50 @@ def test_point_map_equals_looking_at_every_box(found: list[Row], true: list[Row]
 def test_two_points_for_one_class_of_an_image_are_refused() -> None:
     with pytest.raises(InputError, match="image 'a' has two points of label 0"):
         point_map(points(point(1, 1), point(2, 2)), boxes(), 1)
+
+
+SIZES = pd.DataFrame([("a", 30, 40), ("b", 1, 1), ("c", 5, 12)], columns=["image_id", "width", "height"])
+
+
+def test_centre_points_keep_their_scores() -> None:
+    moved = centre_points(points(point(0, 0, "c", 0.25), point(7, 7, "a", 0.5), point(0, 0, "b", 0.75)), SIZES)
+    assert moved[["image_id", "x", "y", "score"]].to_numpy().tolist() == [
+        ["c", 2, 5, 0.25],
+        ["a", 14, 19, 0.5],
+        ["b", 0, 0, 0.75],
+    ]
+
+
+def test_distance_of_peaks_by_hand() -> None:
+    first = points(point(0, 0, "a"), point(1, 1, "c"), point(0, 0, "b") | {"label": 1})
+    second = points(point(4, 8, "c"), point(30, 40, "a"), point(0, 0, "b"))
+    found = peak_distance(first, second, SIZES)
+    assert found.pairs == 2
+    assert found.pixels == pytest.approx((50 + np.hypot(3, 7)) / 2)
+    assert found.diagonals == pytest.approx((1 + np.hypot(3, 7) / 13) / 2)
+    assert peak_distance(first, first, SIZES).pixels == 0
+
+
+@given(first=found_points, second=found_points)
+@settings(max_examples=50, deadline=None)
+def test_distance_of_peaks_equals_looking_at_every_pair(first: list[Row], second: list[Row]) -> None:
+    sizes = pd.DataFrame({"image_id": list("abcd"), "width": [3, 4, 5, 6], "height": [9, 8, 7, 6]})
+    diagonals = dict(zip("abcd", np.hypot(sizes["width"], sizes["height"]), strict=True))
+    expected = [
+        (np.hypot(one["x"] - two["x"], one["y"] - two["y"]), diagonals[one["image_id"]])
+        for one in first
+        for two in second
+        if (one["image_id"], one["label"]) == (two["image_id"], two["label"])
+    ]
+    found = peak_distance(points(*first), points(*second), sizes)
+    assert found.pairs == len(expected)
+    assert found.pixels == pytest.approx(np.mean([d for d, _ in expected]) if expected else np.nan, nan_ok=True)
+    assert found.diagonals == pytest.approx(np.mean([d / e for d, e in expected]) if expected else np.nan, nan_ok=True)
+
+
+def test_a_point_of_an_image_without_size_is_refused() -> None:
+    far, message = points(point(1, 1, "z")), "image 'z' has a point, but its size is not known"
+    with pytest.raises(InputError, match=message):
+        centre_points(far, SIZES)
+    with pytest.raises(InputError, match=message):
+        peak_distance(far, far, SIZES)

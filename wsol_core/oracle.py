@@ -22,7 +22,7 @@ from pydantic import Field
 from wsol_core.boxes import BOX_COLUMNS
 from wsol_core.data.index import TRAIN_FULLSUP, TRAIN_WEAKSUP, ImageIndex
 from wsol_core.errors import InputError
-from wsol_core.maps import CLASS_AGNOSTIC, Kind, MapStore, create
+from wsol_core.maps import CLASS_AGNOSTIC, IGNORE, Kind, MapStore, create
 from wsol_core.params import Block
 from wsol_core.pseudo_masks import rasterize
 
@@ -94,7 +94,7 @@ def box_masks(annotations: pd.DataFrame, resolution: int) -> Rasterizer:
 
 
 def drawn_masks(folder: Path, resolution: int) -> Rasterizer:
-    """Masks of an image's instances together: 1 where the pixel at a cell's centre belongs to any.
+    """Masks of an image's instances together: 1 where the pixel at a cell's centre belongs to any, 0 where it is void.
 
     Each image must have its `<image_id>.png` in `folder`, see `prepare`.
     """
@@ -112,7 +112,7 @@ def _coarse(path: Path, width: int, height: int, resolution: int) -> Masks:
         raise InputError(f"{path}: not a mask of {width} x {height} pixels; run prepare again")
     centres = (np.arange(resolution) + 0.5) / resolution
     rows, columns = (centres * height).astype(int), (centres * width).astype(int)
-    return np.asarray(instances[np.ix_(rows, columns)] > 0, dtype=np.uint8)
+    return np.asarray(~np.isin(instances[np.ix_(rows, columns)], (0, IGNORE)), dtype=np.uint8)
 
 
 def write_masks(path: Path, rows: pd.DataFrame, draw: Rasterizer, resolution: int) -> None:

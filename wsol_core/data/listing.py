@@ -17,6 +17,8 @@ from wsol_core.errors import InputError
 from wsol_core.params import Block
 
 InstanceMask = npt.NDArray[np.uint8]
+VOID = 255
+"""In an instance mask: a pixel of which nobody says what it shows, and which does not count."""
 
 LISTED_COLUMNS = ("image_id", "path", "split", "labels")
 OUTSIDE_ROOT = "path outside the root"
@@ -43,7 +45,8 @@ class DataParams(Block):
     classes: tuple[str, ...] | None = None
     """Keep these classes alone, in this order, and the images that show one of them; null keeps all."""
     splits: dict[str, str] | None = None
-    """COCO alone: split -> annotation file, relative to the root; null finds the files by their usual names."""
+    """COCO and VOC alone: split -> annotation file or list of images, relative to the root; null finds the files by
+    their usual names."""
 
     @field_validator("source")
     @classmethod
@@ -88,7 +91,8 @@ class Listing:
             POSIX), `split` (one of `SPLITS`), `labels` (list of int, positions in `classes`).
         annotations: ground truth as `index.write_annotations` takes it, not yet checked against the images.
         folders: where images stand, relative to the root; image files there that no row names are unlisted.
-        masks: from an image id to its instances, uint8 `(H, W)`, pixel = `instance` of an annotation, else 0; or None.
+        masks: from an image id to its instances, uint8 `(H, W)`, pixel = `instance` of an annotation, `VOID`, else 0;
+            or None.
         problems: what the reader itself found wrong.
     """
 

@@ -22,7 +22,7 @@ from wsol_core.data.index import (
     write_annotations,
     write_index,
 )
-from wsol_core.data.listing import OUTSIDE_ROOT, DataParams, InstanceMask, Listing, Problem
+from wsol_core.data.listing import OUTSIDE_ROOT, VOID, DataParams, InstanceMask, Listing, Problem
 from wsol_core.data.readers import coco, cub, folder, imagenet, voc
 from wsol_core.data.scan import scan
 from wsol_core.data.validate import UNLISTED, check_boxes, check_listing, report, without
@@ -44,9 +44,10 @@ def prepare(params: DataParams, root: Path, set_name: str, output: Path, workers
     """Read, check and write one data set.
 
     Writes into `output`: `index.parquet`, `annotations.parquet`, `masks/` (a PNG per image that has instances, see
-    `Listing.masks`; pixels of objects without a row in the annotations are 0) and `skipped.csv` (`image_id`, `path`,
-    `reason`; unlisted images among them). An image is bad as a whole: a truth of which a part is missing would count
-    correct predictions as wrong, so one bad box or mask leaves the image out (`skip`) or stops (`fail`).
+    `Listing.masks`; pixels of objects without a row in the annotations are 0, void ones 255) and `skipped.csv`
+    (`image_id`, `path`, `reason`; unlisted images among them). An image is bad as a whole: a truth of which a part is
+    missing would count correct predictions as wrong, so one bad box or mask leaves the image out (`skip`) or stops
+    (`fail`).
 
     Raises:
         InputError: bad images (`on_bad_image: fail`), no training image, an unknown class, or the layout is another.
@@ -162,7 +163,7 @@ def _write_masks(
         shown = np.intersect1d(instances, mask) if mask is not None else instances[:0]
         annotations.loc[instances[~instances.isin(shown)].index, "instance"] = 0
         if mask is not None and len(shown):
-            _write_mask(masks / f"{name}.png", np.where(np.isin(mask, shown), mask, 0).astype(np.uint8))
+            _write_mask(masks / f"{name}.png", np.where(np.isin(mask, [*shown, VOID]), mask, 0).astype(np.uint8))
     return annotations, problems
 
 

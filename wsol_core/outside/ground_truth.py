@@ -12,7 +12,7 @@ from PIL import ExifTags, Image
 
 from wsol_core.boxes import BOX_COLUMNS
 from wsol_core.data.index import TEST, read_annotations, read_index
-from wsol_core.data.listing import DataParams, InstanceMask, Listing, image_id, is_inside
+from wsol_core.data.listing import VOID, DataParams, InstanceMask, Listing, image_id, is_inside
 from wsol_core.data.readers import coco, cub
 from wsol_core.data.validate import TOLERANCE
 from wsol_core.errors import InputError, nearest
@@ -200,7 +200,7 @@ def _prepared(root: Path, split: str) -> Truth:
         if name in partly or not file.is_file():
             return None
         with Image.open(file, formats=["PNG"]) as picture:
-            return (np.asarray(picture) > 0).astype(np.uint8)
+            return _foreground(np.asarray(picture))
 
     elsewhere = frozenset(index.table["image_id"]) - frozenset(images["image_id"])
     return Truth(images, kept, index.classes, mask, elsewhere=elsewhere)
@@ -228,9 +228,13 @@ def _of_listing(
             instances: InstanceMask | None = None if name in partly else listing.masks(name)
         except Exception as error:  # a broken file or segmentation can raise anything
             raise InputError(f"image {name!r}: its mask is not readable ({error})") from error
-        return None if instances is None else (instances > 0).astype(np.uint8)
+        return None if instances is None else _foreground(instances)
 
     return Truth(images, kept, listing.classes, mask, image_numbers or {}, class_numbers or {})
+
+
+def _foreground(instances: InstanceMask) -> Mask:
+    return np.where(instances == VOID, VOID, instances > 0).astype(np.uint8)
 
 
 def _partly_masked(boxes: pd.DataFrame) -> frozenset[str]:

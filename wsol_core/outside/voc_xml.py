@@ -13,8 +13,6 @@ from wsol_core.data.listing import InstanceMask, Listing, annotated, is_inside, 
 from wsol_core.data.readers.xml_objects import Objects, read_objects
 from wsol_core.errors import InputError
 
-VOID = 255
-
 Described = tuple[Listing, pd.DataFrame]
 
 
@@ -84,6 +82,4 @@ def _mask(folder: Path, name: str) -> InstanceMask | None:
     if not path.is_file():
         return None
     with Image.open(path, formats=["PNG"]) as picture:
-        instances = np.array(picture, dtype=np.uint8)
-    instances[instances == VOID] = 0
-    return instances
+        return np.array(picture, dtype=np.uint8)

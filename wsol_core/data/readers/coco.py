@@ -49,7 +49,7 @@ def read(root: Path, params: DataParams) -> Listing:
     `file_name` counts from the root, from `images/`, or from the folder after which the JSON file is named
     (`instances_train2017`: `train2017/`). The image id is `file_name` without suffix. Labels are the categories of
     the image's annotations, in order of their ids; an annotation without `bbox` is a label alone; a crowd is
-    difficult. Masks: polygons and run lengths, packed or not; instances beyond 255 have none.
+    difficult. Masks: polygons and run lengths, packed or not; instances beyond 254 have none.
 
     Raises:
         InputError: no file was found, or one is not COCO JSON.

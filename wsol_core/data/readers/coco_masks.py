@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from wsol_core.data.listing import InstanceMask
+from wsol_core.data.listing import VOID, InstanceMask
 
-MAX_INSTANCES = 255
+MAX_INSTANCES = VOID - 1
 SUBPIXELS = 5
 
 

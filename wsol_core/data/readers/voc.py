@@ -1,38 +1,49 @@
-"""PASCAL VOC: `JPEGImages`, `Annotations`, `ImageSets/Main`, and if wanted `SegmentationObject`."""
+"""PASCAL VOC: `JPEGImages`, `Annotations`, `ImageSets`, and if wanted `SegmentationClass` and `SegmentationObject`."""
 
 import re
 from collections import defaultdict
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from wsol_core.data.index import TEST, TRAIN_WEAKSUP
-from wsol_core.data.listing import DataParams, InstanceMask, Listing, Problem, annotated, below, is_inside, listed
+from wsol_core.data.listing import (
+    VOID,
+    DataParams,
+    InstanceMask,
+    Listing,
+    Problem,
+    annotated,
+    below,
+    is_inside,
+    listed,
+)
+from wsol_core.data.readers.voc_masks import read_instances
 from wsol_core.data.readers.xml_objects import UNREADABLE_XML, Objects, read_objects
 from wsol_core.errors import InputError
 
-VOID = 255
 CLASS_FILE = re.compile(r"(.+)_(trainval|train|val|test)\.txt")
+PICTURE = re.compile(r"^/?JPEGImages/(.+)\.jpg$")
 
 
 def read(root: Path, params: DataParams) -> Listing:
     """List `root` (`VOC2007`, `VOC2012`).
 
-    `test` is the test split where `test.txt` exists, and then `trainval` (or `train` and `val`) is `train-weaksup`;
-    without it `val` is the test split and `train` is `train-weaksup`. An image's labels are the classes with an
-    object in it, difficult ones included; where an image has no XML file, the classes that `CLASS_SPLIT.txt` gives
-    1 or 0 (difficult). An object's instance is its place in the XML file, counted from 1.
+    The splits are the lists of `params.splits`, such as `ImageSets/Segmentation/trainaug.txt`. A line begins with an
+    image's name or, as in some copies of that list, with the path of its picture; images of no list are left aside.
+
+    Without `splits` those of `ImageSets/Main` count: `test` is the test split where `test.txt` exists, and then
+    `trainval` (or `train` and `val`) is `train-weaksup`; without it `val` is the test split and `train` is
+    `train-weaksup`. An image's labels are the classes with an object in it, difficult ones included; where an image has
+    no XML file, the classes that `CLASS_SPLIT.txt` gives 1 or 0 (difficult). An object's instance is its place in the
+    XML file, counted from 1; for masks see `voc_masks`.
 
     Raises:
-        InputError: there is no image set.
+        InputError: there is no image set, or a list of `splits` is missing.
     """
     sets = {path.stem: path for path in sorted((root / "ImageSets" / "Main").glob("*.txt"))}
-    splits = _splits(sets)
-    if not splits:
+    names = _listed_names(root, params.splits) if params.splits else _usual_names(sets)
+    if not names:
         raise InputError(f"{params.name}: no ImageSets/Main/trainval.txt; the root is the folder that holds JPEGImages")
-    names = [(name, split) for set_name, split in splits.items() for name in sets[set_name].read_text().split()]
     objects, problems = _objects(root, sorted({name for name, _ in names}))
     by_list = _class_lists(list(sets.values()))
     found = {label for described in objects.values() for label in described.names} | {
@@ -48,9 +59,26 @@ def read(root: Path, params: DataParams) -> Listing:
     for name, described in objects.items():
         for place, (label, box, difficult) in enumerate(zip(*described, strict=True), start=1):
             annotations.append((name, position[label], *box, difficult, place if place < VOID else 0))
-    return Listing(
-        classes, listed(images), annotated(annotations), ("JPEGImages",), partial(_mask, root), tuple(problems)
-    )
+    folders = () if params.splits else ("JPEGImages",)
+    masks = partial(_mask, root, objects)
+    return Listing(classes, listed(images), annotated(annotations), folders, masks, tuple(problems))
+
+
+def _listed_names(root: Path, splits: dict[str, str]) -> list[tuple[str, str]]:
+    """Image and split, from the lists of the splits."""
+    names = []
+    for split, path in splits.items():
+        if not is_inside(root, path) or not (root / path).is_file():
+            raise InputError(f"{path}: no such list of images in the data set's root; see `splits`")
+        words = [line.split()[0] for line in (root / path).read_text(encoding="utf-8").splitlines() if line.strip()]
+        names += [(PICTURE.sub(r"\1", word), split) for word in words]
+    return names
+
+
+def _usual_names(sets: dict[str, Path]) -> list[tuple[str, str]]:
+    """Image and split, from the sets that every release has."""
+    splits = _splits(sets)
+    return [(name, split) for set_name, split in splits.items() for name in sets[set_name].read_text().split()]
 
 
 def _splits(sets: dict[str, Path]) -> dict[str, str]:
@@ -90,11 +118,5 @@ def _class_lists(paths: list[Path]) -> defaultdict[str, set[str]]:
     return classes
 
 
-def _mask(root: Path, name: str) -> InstanceMask | None:
-    path = f"SegmentationObject/{name}.png"
-    if not is_inside(root, path) or not (root / path).is_file():
-        return None
-    with Image.open(root / path, formats=["PNG"]) as picture:
-        instances = np.array(picture, dtype=np.uint8)
-    instances[instances == VOID] = 0
-    return instances
+def _mask(root: Path, objects: dict[str, Objects], name: str) -> InstanceMask | None:
+    return read_instances(root, name, objects[name])

@@ -1,0 +1,35 @@
+"""Hold per-class heat maps against the truth: `python -m stages.evaluate_heat_maps NAME STORE ...`."""
+
+from contextlib import ExitStack
+from pathlib import Path
+
+from wsol_core import params
+from wsol_core.data.index import read_annotations, read_index
+from wsol_core.errors import run_stage
+from wsol_core.files import write_csv, write_json
+from wsol_core.heat_map_scores import evaluate
+from wsol_core.maps import MapStore
+
+DATA = Path("data/detection")
+
+
+def main(name: str, *stores: str) -> None:
+    """Write `heat_maps/NAME.json` (by split and store) and `curves/NAME-heat-maps.csv` (by class too) to results.
+
+    A store is `data/detection/maps/STORE.h5`; several are compared, such as the phases and what is merged of them. No
+    store stands for the one of that name.
+    """
+    results = Path("results") / params.preset()
+    index = read_index(DATA / "index.parquet")
+    annotations = read_annotations(DATA / "annotations.parquet")
+    with ExitStack() as stack:
+        opened = {store: stack.enter_context(MapStore(DATA / "maps" / f"{store}.h5")) for store in stores or (name,)}
+        figures, classes = evaluate(opened, index, annotations, DATA / "masks")
+    if not figures:
+        print(f"{name}: no split has annotations and maps, so there is nothing to evaluate")
+    write_json(results / "heat_maps" / f"{name}.json", figures)
+    write_csv(results / "curves" / f"{name}-heat-maps.csv", classes.round(6))
+
+
+if __name__ == "__main__":
+    run_stage(main)
