@@ -315,6 +315,8 @@ def test_each_network_of_a_preset_is_of_use(name: str) -> None:
     used = {*params["methods"], *sources, *(block["masks"] for block in params["bcct"].values())}
     assert {network for block in NETWORK_BLOCKS for network in params[block]} <= used
     assert {f"segmentation-{source}" for source in sources} <= set(params["methods"])
+    measured = {store for stores in params["heat_maps"].values() for store in stores.split()}
+    assert {network for block in ("phase_one", "phase_two", "two_phase") for network in params[block]} <= measured
     scored = set(params["class_scores"])
     assert set(params["classifier"]) <= scored <= {*params["classifier"], *params["fam"], *params["bcct"]}
 

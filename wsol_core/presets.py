@@ -21,7 +21,7 @@ Splice = tuple[int, int, str]
 """Start and end of a part of a text, and what replaces it."""
 OPEN: set[Place] = {
     ("cam",), ("classifier",), ("oracle",), ("psol",), ("transferred",), ("import_maps",), ("calibrate", "constants"),
-    ("fam",), ("bc",), ("backprop",), ("bcct",),
+    ("fam",), ("bc",), ("backprop",), ("bcct",), ("phase_one",), ("phase_two",), ("two_phase",), ("heat_maps",),
 }  # fmt: skip
 """Dictionaries whose keys are names that the user chooses."""
 

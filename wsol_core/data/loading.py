@@ -105,12 +105,13 @@ class Geometry:
         return crop.flip(2) if mirror else crop
 
     def move_target(self, target: npt.NDArray[np.float32], top: int, left: int, mirror: bool) -> Tensor:
-        """The same crop of a target `(h, w)` that covers the whole image, nearest, in the target's own resolution."""
-        height, width = target.shape
+        """The same crop of a target `(..., h, w)` that covers the image, nearest, in the target's own resolution."""
+        height, width = target.shape[-2:]
         rows = ((np.arange(height) + 0.5) / height * self.side + top) * height / self.crop_from
         columns = ((np.arange(width) + 0.5) / width * self.side + left) * width / self.crop_from
-        moved = target[rows.astype(int)[:, None], columns.astype(int)[None, :]]
-        return torch.from_numpy(np.ascontiguousarray(moved[:, ::-1] if mirror else moved))
+        columns = columns[::-1] if mirror else columns
+        moved = target[..., rows.astype(int)[:, None], columns.astype(int)[None, :]]
+        return torch.from_numpy(np.ascontiguousarray(moved))
 
     def move_box(self, box: npt.NDArray[np.float32], top: int, left: int, mirror: bool) -> Tensor:
         """The part inside the same crop of a box `(4,)`: `x0, y0, x1, y1` as shares of the image, then of the crop."""
@@ -173,8 +174,8 @@ class TrainingSet:
 
     Args:
         images: squashed to `geometry.crop_from`.
-        targets: by position what moves with the picture, a map `(h, w)` or a box `(4,)` relative to the image, float32;
-            or a number `()`, which does not.
+        targets: by position what moves with the picture, a map `(h, w)`, several `(K, h, w)`, or a box `(4,)` relative
+            to the image, float32; or a number `()`, which does not.
         geometry: how pictures move.
         seed: of the movements.
     """
@@ -190,7 +191,7 @@ class TrainingSet:
         generator = np.random.default_rng([self._seed, epoch, position]) if epoch >= 0 else None
         move = self._geometry.draw(generator)
         target = np.asarray(self._targets[position])
-        movers = {1: self._geometry.move_box, 2: self._geometry.move_target}
+        movers = {1: self._geometry.move_box, 2: self._geometry.move_target, 3: self._geometry.move_target}
         moved = movers[target.ndim](target, *move) if target.ndim else torch.from_numpy(target)
         return self._geometry.move_image(self._images[position], *move), moved
 

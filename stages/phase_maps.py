@@ -1,0 +1,30 @@
+"""A phase's network -> its weighted class maps (Two-Phase Learning, 3.6). Usage: phase_maps SET one|two NAME."""
+
+from functools import partial
+from pathlib import Path
+
+from wsol_core.checkpoints import rebuild
+from wsol_core.data.index import read_index
+from wsol_core.devices import launch
+from wsol_core.errors import run_stage
+from wsol_core.inference import InferenceParams, Rows, write_maps
+from wsol_core.methods.two_phase import LaterPhaseParams, PhaseParams, build, weighted_maps
+from wsol_core.params import load
+
+PHASES = {"one": PhaseParams, "two": LaterPhaseParams}
+
+
+def main(chosen: str, phase: str, name: str) -> None:
+    """Run the stage."""
+    folder = Path("data", chosen)
+    index = read_index(folder / "index.parquet")
+    classes = len(index.classes)
+    model, params = rebuild(Path(f"data/models/{name}.safetensors"), PHASES[phase], partial(build, classes=classes))
+    maps = partial(weighted_maps, classes=params.maps)
+    rows: Rows = "labels" if params.maps == "label" else range(classes)
+    fabric, inference = launch(params.training.precision), load(InferenceParams, "inference")
+    write_maps(fabric, model, maps, index, params.training, inference, folder / "maps" / f"{name}.h5", rows)
+
+
+if __name__ == "__main__":
+    run_stage(main)
