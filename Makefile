@@ -4,6 +4,7 @@ VENV := .venv
 STAMP := $(VENV)/.stamp
 BIN := $(VENV)/bin
 PYTHONS ?= python3.12 python3.11 python3
+EXTRAS ?= dev
 RIGHT := import ensurepip, sys, venv; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
@@ -26,7 +27,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  fi; \
 	  PATH='$(HOST_PATH)' "$$found" -m venv --clear $(VENV); \
 	fi
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' --constraint constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(EXTRAS)]' --constraint constraints.txt
 	@touch $@
 
 repro: $(STAMP) ## Run the pipeline; what has not changed is not run again

@@ -1,6 +1,7 @@
-"""Dense CRF: what goes in by hand, what comes out on made-up pictures, and the stage. Most need the optional extra."""
+"""Dense CRF, by the optional extra and by the built-in lattice: by hand, on made-up pictures, and the stage."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -9,11 +10,12 @@ import numpy.typing as npt
 import pytest
 
 from stages import refine_maps as refine_stage
-from wsol_core.crf import CRFParams, library, reduce, refine, unary_energy
+from wsol_core.crf import CRFParams, library, mean_field
 from wsol_core.data.index import write_index
 from wsol_core.errors import InputError
 from wsol_core.maps import Kind, MapStore, create
-from wsol_core.refined_maps import RefineParams, refine_maps
+from wsol_core.refined_maps import RefineParams, reduce, refine, refine_maps, unary_energy
+from wsol_core.regions import upsample
 
 from .small_workspace import make_index
 
@@ -40,8 +42,20 @@ def iou(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> float:
     return float((first & second).sum() / (first | second).sum())
 
 
+@pytest.fixture(params=["extra", "built-in"])
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    name: str = request.param
+    if name == "extra":
+        pytest.importorskip("pydensecrf.densecrf")
+    else:
+        monkeypatch.setitem(sys.modules, "pydensecrf", None)
+    library.cache_clear()
+    yield name
+    library.cache_clear()
+
+
 def test_unary_by_hand() -> None:
-    energy = unary_energy(np.array([[0.25, 0.0, 1.0]], np.float32))
+    energy = unary_energy(np.array([[0.25, 0.0, 1.0]], np.float32))[:, 0]
     assert energy.shape == (2, 3)
     assert energy.dtype == np.float32
     np.testing.assert_allclose(energy[:, 0], [-np.log(0.75), -np.log(0.25)], rtol=1e-6)
@@ -51,7 +65,7 @@ def test_unary_by_hand() -> None:
 
 def test_the_undecided_score_has_even_odds() -> None:
     """Against .2, the score .5 has odds 1 / (1 / 4) = 4, so probability .8."""
-    energy = unary_energy(np.array([[0.2, 0.5]], np.float32), undecided=0.2)
+    energy = unary_energy(np.array([[0.2, 0.5]], np.float32), undecided=0.2)[:, 0]
     np.testing.assert_allclose(np.exp(-energy), [[0.5, 0.2], [0.5, 0.8]], rtol=1e-5)
 
 
@@ -61,41 +75,25 @@ def test_reduce_never_enlarges() -> None:
     assert reduce(np.zeros((900, 1, 3), np.uint8), 30).shape == (30, 1, 3)
 
 
-def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(sys.modules, "pydensecrf.densecrf", None)
-    with pytest.raises(InputError, match=r"dense CRF: .*pip install -e '\.\[crf\]'"):
-        refine(picture(), blob(), CRFParams())
-    with create(tmp_path / "maps.h5", Kind.SCORE, 6, 8) as writer:
-        writer.append(["0/picture00"], [-1], blob()[None])
-    with MapStore(tmp_path / "maps.h5") as store, pytest.raises(InputError, match="optional extra"):
-        refine_maps(store, make_index(), RefineParams(), tmp_path / "refined.h5")
-    assert not (tmp_path / "refined.h5").exists()
-
-
-@pytest.fixture
-def extra() -> None:
-    pytest.importorskip("pydensecrf.densecrf")
-
-
-@pytest.mark.usefixtures("extra")
+@pytest.mark.usefixtures("engine")
 def test_no_iterations_give_the_scores_back() -> None:
     scores = np.random.default_rng(1).uniform(0.1, 0.9, (48, 64)).astype(np.float32)
-    np.testing.assert_allclose(refine(picture(), scores, CRFParams(iterations=0)), scores, atol=1e-5)
+    np.testing.assert_allclose(refine(picture(), scores, RefineParams(iterations=0)), scores, atol=1e-5)
 
 
-@pytest.mark.usefixtures("extra")
+@pytest.mark.usefixtures("engine")
 def test_one_step_of_smoothness_by_hand() -> None:
     """Two pixels of scores .9 and .5; their kernel is e = exp(-.5), over the row's sum 1 / 1.6065 and e / 1.6065.
 
     Times weight 2 the left one hears 2 (.9 + .5 e) / 1.6065 = 1.4979 for foreground and .5021 for background, the
     right one 2 (.9 e + .5) / 1.6065 = 1.3021 and .6979. Log odds: ln 9 + .9958 = 3.1930 and .6042.
     """
-    params = CRFParams(iterations=1, appearance_weight=0, smoothness_weight=2, smoothness_pixels=1)
+    params = RefineParams(iterations=1, appearance_weight=0, smoothness_weight=2, smoothness_pixels=1)
     refined = refine(np.zeros((1, 2, 3), np.uint8), np.array([[0.9, 0.5]], np.float32), params)
     np.testing.assert_allclose(refined, [[0.9606, 0.6466]], atol=0.02)
 
 
-def exact(image: Picture, scores: npt.NDArray[np.float32], params: CRFParams) -> npt.NDArray[np.float64]:
+def exact(image: Picture, scores: npt.NDArray[np.float32], params: RefineParams) -> npt.NDArray[np.float64]:
     """Mean field with the whole kernel matrices, normalised symmetrically."""
     place = np.argwhere(np.ones(scores.shape)).astype(float)
     colour = image.reshape(-1, 3).astype(float)
@@ -106,7 +104,7 @@ def exact(image: Picture, scores: npt.NDArray[np.float32], params: CRFParams) ->
         weight * each / np.sqrt(each.sum(0)[:, None] * each.sum(0)[None])
         for weight, each in ((params.smoothness_weight, smoothness), (params.appearance_weight, appearance))
     )
-    energy = unary_energy(scores).astype(float)
+    energy = unary_energy(scores).reshape(2, -1).astype(float)
     beliefs = np.exp(-energy)
     for _ in range(params.iterations):
         beliefs = np.exp(-energy + beliefs @ kernel)
@@ -114,24 +112,26 @@ def exact(image: Picture, scores: npt.NDArray[np.float32], params: CRFParams) ->
     return np.asarray(beliefs[1].reshape(scores.shape))
 
 
-@pytest.mark.usefixtures("extra")
+@pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("seed", range(3))
-def test_the_library_is_near_the_exact_mean_field(seed: int) -> None:
+def test_the_lattice_is_near_the_exact_mean_field(seed: int) -> None:
     rng = np.random.default_rng(seed)
     image = reduce(picture(), 16) + rng.integers(0, 20, (12, 16, 3), dtype=np.uint8)
     scores = rng.uniform(0.2, 0.8, (12, 16)).astype(np.float32)
-    params = CRFParams(iterations=5, appearance_weight=2, appearance_pixels=6, smoothness_weight=1, smoothness_pixels=2)
+    params = RefineParams(
+        iterations=5, appearance_weight=2, appearance_pixels=6, smoothness_weight=1, smoothness_pixels=2
+    )
     found, expected = refine(image, scores, params), exact(image, scores, params)
     assert np.abs(expected - scores).mean() > 0.1
     assert np.abs(found - expected).max() < 0.06
     assert np.abs(found - expected).mean() < 0.02
 
 
-@pytest.mark.usefixtures("extra")
+@pytest.mark.usefixtures("engine")
 def test_a_refined_map_follows_the_edges() -> None:
     truth = np.zeros((48, 64), bool)
     truth[SQUARE] = True
-    refined = refine(picture(), blob(), CRFParams(appearance_pixels=20))
+    refined = refine(picture(), blob(), RefineParams(appearance_pixels=20))
     coarse = cv2.resize(blob(), (64, 48), interpolation=cv2.INTER_LINEAR)
     assert refined.shape == (48, 64)
     assert refined.dtype == np.float32
@@ -139,14 +139,72 @@ def test_a_refined_map_follows_the_edges() -> None:
     assert ((refined >= 0) & (refined <= 1)).all()
 
 
-@pytest.mark.usefixtures("extra")
+@pytest.mark.usefixtures("engine")
 def test_degenerate_maps_and_images() -> None:
-    params = CRFParams(longest_side=32)
+    params = RefineParams(longest_side=32)
     assert refine(picture(), np.zeros((4, 4), np.float32), params).max() < 0.01
     assert refine(picture(), np.ones((1, 1), np.float32), params).min() > 0.99
     np.testing.assert_allclose(refine(picture(), np.full((3, 5), 0.5, np.float32), params), 0.5, atol=1e-3)
     assert refine(np.zeros((1, 1, 3), np.uint8), blob(), params).shape == (1, 1)
     assert refine(np.zeros((3, 90, 3), np.uint8), blob(), params).shape == (1, 32)
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize(("labels", "height", "width"), [(21, 1, 1), (1, 7, 5), (3, 1, 30), (4, 20, 1), (3, 11, 17)])
+def test_marginals_of_any_shape(labels: int, height: int, width: int) -> None:
+    rng = np.random.default_rng(labels)
+    unaries = rng.uniform(0, 5, (labels, height, width))
+    image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    found = mean_field(unaries, image, CRFParams())
+    assert found.shape == unaries.shape
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found.sum(0), 1, atol=1e-5)
+    np.testing.assert_array_equal(found, mean_field(unaries, image, CRFParams()))
+
+
+@pytest.mark.usefixtures("engine")
+def test_marginals_move_with_labels_and_mirrors_of_the_picture() -> None:
+    """Not exactly: pixels meet the lattice elsewhere."""
+    unaries = np.stack([*unary_energy(upsample(blob(), 48, 64)), np.full((48, 64), 0.7, np.float32)])
+    params = CRFParams(appearance_pixels=20)
+    found = mean_field(unaries, picture(), params)
+    permuted = mean_field(unaries[[2, 0, 1]], picture(), params)
+    np.testing.assert_allclose(permuted, found[[2, 0, 1]], atol=1e-4)
+    mirrored = mean_field(unaries[:, :, ::-1], picture()[:, ::-1], params)[:, :, ::-1]
+    assert (mirrored.argmax(0) == found.argmax(0)).mean() > 0.98
+
+
+def test_the_built_in_lattice_agrees_with_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pydensecrf.densecrf")
+    library.cache_clear()
+    rng = np.random.default_rng(3)
+    image = np.clip(picture() + rng.normal(0, 20, picture().shape), 0, 255).astype(np.uint8)
+    unaries = rng.uniform(0, 3, (5, *image.shape[:2])).astype(np.float32)
+    expected = mean_field(unaries, image, CRFParams())
+    monkeypatch.setitem(sys.modules, "pydensecrf", None)
+    library.cache_clear()
+    found = mean_field(unaries, image, CRFParams())
+    library.cache_clear()
+    assert np.abs(expected - np.exp(-unaries) / np.exp(-unaries).sum(0)).max() > 0.5
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_without_the_extra_one_warning_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "pydensecrf", None)
+    library.cache_clear()
+    for _ in range(2):
+        refine(picture(), blob(), RefineParams(iterations=1))
+    library.cache_clear()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: dense CRF")
+    assert "pip install -e '.[crf]'" in line
+
+
+def test_an_image_of_another_size_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"unaries \(2, 3, 4\) for an image \(4, 3, 3\)"):
+        mean_field(np.ones((2, 3, 4)), np.zeros((4, 3, 3), np.uint8), CRFParams())
 
 
 @pytest.fixture
@@ -165,7 +223,6 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return data
 
 
-@pytest.mark.usefixtures("extra")
 def test_stage_refines_every_row_the_same_whatever_the_number_of_processes(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,7 +242,6 @@ def test_stage_refines_every_row_the_same_whatever_the_number_of_processes(
         assert store[1].max() < 0.01
 
 
-@pytest.mark.usefixtures("extra")
 def test_stage_names_what_is_wrong(workspace: Path) -> None:
     with MapStore(workspace / "maps/ddt.h5") as store, pytest.raises(InputError, match=r"picture02' is not in the"):
         refine_maps(store, make_index(count=2), RefineParams(), workspace / "out.h5")
@@ -194,4 +250,3 @@ def test_stage_names_what_is_wrong(workspace: Path) -> None:
     with pytest.raises(InputError, match=r"picture02\.png: zero bytes"):
         refine_stage.main("ddt")
     assert not (workspace / "maps/ddt-crf.h5").exists()
-    assert library()

@@ -1,20 +1,21 @@
-"""Dense CRF: a score map drawn to the edges of its image (Kraehenbuehl and Koltun; SEC and Two-Phase refine with it).
+"""Dense CRF: the probabilities of labels drawn to the edges of their image (Kraehenbuehl and Koltun, NIPS 2011).
 
-Two labels, background and foreground. The unary term is minus the logarithm of each label's probability; neighbours
-pull each other towards one label, the nearer in place and colour the more (appearance), and in place alone
-(smoothness). Mean-field inference by `pydensecrf2`, an optional extra.
+Neighbours pull each other towards one label, the nearer in place and colour the more (appearance), and in place alone
+(smoothness). `mean_field` here is for one image of any size and approximates the kernels on the permutohedral lattice;
+`wsol_core.exact_crf.mean_field` is for batches of small maps and does not.
 """
 
+import functools
+import multiprocessing
+import sys
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from wsol_core.errors import InputError
 from wsol_core.params import Block
-from wsol_core.regions import upsample
+from wsol_core.permutohedral import GaussianFilter
 
 FloatArray = npt.NDArray[np.floating]
 
@@ -25,12 +26,8 @@ FLOOR = 1e-4
 class CRFParams(Block):
     """The dense CRF; weights and deviations are SEC's, for its images of 321 pixels."""
 
-    longest_side: int = Field(default=321, ge=1)
-    """pixels that an image's longer side is reduced to; smaller images stay as they are"""
     iterations: int = Field(default=10, ge=0)
     """of the mean field"""
-    undecided: float = Field(default=0.5, gt=0, lt=1)
-    """score that stands for neither label; for maps whose boxes are cut far from .5"""
     appearance_weight: float = Field(default=10.0, ge=0)
     """of neighbours alike in place and colour"""
     appearance_pixels: float = Field(default=80.0, gt=0)
@@ -43,63 +40,78 @@ class CRFParams(Block):
     """their standard deviation"""
 
 
-def library() -> Any:
-    """The module of the optional extra.
-
-    Raises:
-        InputError: it is not installed; the message says how.
-    """
+@functools.cache
+def library() -> Any | None:
+    """The module of the optional extra; None, and one line of warning from the first process, where it is missing."""
     try:
         from pydensecrf import densecrf
-    except ImportError as error:
-        raise InputError(
-            f"dense CRF: {error}; install the optional extra (a C++ compiler builds it): pip install -e '.[crf]'"
-        ) from error
+    except ImportError:
+        if multiprocessing.parent_process() is None:
+            print(
+                "warning: dense CRF without the optional extra: the built-in lattice filter gives the same maps, about"
+                " three times slower; to install it (a C++ compiler builds it): pip install -e '.[crf]'",
+                file=sys.stderr,
+            )
+        return None
     return densecrf
 
 
-def refine(image: npt.NDArray[np.uint8], score_map: FloatArray, params: CRFParams) -> npt.NDArray[np.float32]:
-    """The probability of foreground after mean-field inference, for the whole image.
+def mean_field(unaries: FloatArray, image: npt.NDArray[np.uint8], params: CRFParams) -> npt.NDArray[np.float32]:
+    """The marginals of a fully connected CRF with a label for each pixel (Algorithm 1).
+
+    Both kernels are normalised symmetrically and hold each pixel's weight on itself; labels are compatible with
+    themselves alone (Potts). `pydensecrf2` computes it, and where it is missing the same lattice in `permutohedral`:
+    marginals differ by 1e-4 at the most, but where rounding puts a pixel into another simplex of the lattice.
 
     Args:
-        image: `(H, W, 3)` uint8, RGB.
-        score_map: `(h, w)` in [0, 1], the whole image, squashed; read as the probability of foreground, with
-            `undecided` as even odds.
+        unaries: `(C, H, W)`, minus the logarithms of probabilities.
+        image: `(H, W, 3)` uint8.
         params: see there.
 
     Returns:
-        `(H', W')` float32 in [0, 1], the size of the image with its longer side reduced to `longest_side`.
+        `(C, H, W)` float32, of sum 1 over C.
 
     Raises:
-        InputError: the optional extra is not installed.
+        ValueError: the image has another size than the unaries.
     """
+    labels, height, width = unaries.shape
+    if image.shape != (height, width, 3):
+        raise ValueError(f"unaries {unaries.shape} for an image {image.shape}")
+    energies = np.ascontiguousarray(unaries, dtype=np.float32).reshape(labels, -1)
+    infer = _by_lattice if library() is None else _by_library
+    return infer(energies, np.ascontiguousarray(image), params).reshape(unaries.shape)
+
+
+def _by_library(
+    energies: npt.NDArray[np.float32], image: npt.NDArray[np.uint8], params: CRFParams
+) -> npt.NDArray[np.float32]:
     densecrf = library()
-    small = reduce(image, params.longest_side)
-    height, width = small.shape[:2]
-    field = densecrf.DenseCRF2D(width, height, 2)
-    field.setUnaryEnergy(unary_energy(upsample(score_map, height, width), params.undecided))
+    assert densecrf is not None
+    height, width = image.shape[:2]
+    field = densecrf.DenseCRF2D(width, height, len(energies))
+    field.setUnaryEnergy(energies)
     field.addPairwiseGaussian(sxy=params.smoothness_pixels, compat=params.smoothness_weight)
     field.addPairwiseBilateral(
-        sxy=params.appearance_pixels, srgb=params.appearance_levels, rgbim=small, compat=params.appearance_weight
+        sxy=params.appearance_pixels, srgb=params.appearance_levels, rgbim=image, compat=params.appearance_weight
     )
-    probabilities = np.array(field.inference(params.iterations), dtype=np.float32)
-    return np.asarray(np.clip(probabilities[1].reshape(height, width), 0, 1))
+    return np.array(field.inference(params.iterations), dtype=np.float32)
 
 
-def unary_energy(scores: FloatArray, undecided: float = 0.5) -> npt.NDArray[np.float32]:
-    """Minus the logarithm `(2, h * w)` of the probabilities of background and foreground, at least `FLOOR` each.
+def _by_lattice(
+    energies: npt.NDArray[np.float32], image: npt.NDArray[np.uint8], params: CRFParams
+) -> npt.NDArray[np.float32]:
+    place = np.indices(image.shape[:2], dtype=np.float32).reshape(2, -1)[::-1].T
+    colour = image.reshape(-1, 3).astype(np.float32)
+    smooth = GaussianFilter(place / params.smoothness_pixels)
+    alike = GaussianFilter(np.hstack([place / params.appearance_pixels, colour / params.appearance_levels]))
+    own = np.ascontiguousarray(energies.T)
+    marginals = _softmax(-own)
+    for _ in range(params.iterations):
+        near = params.smoothness_weight * smooth(marginals) + params.appearance_weight * alike(marginals)
+        marginals = _softmax(near - own)
+    return np.ascontiguousarray(marginals.T)
 
-    The odds of foreground are those of the scores `(h, w)` over those of the score `undecided`.
-    """
-    foreground = scores.ravel().astype(np.float64) * (1 - undecided)
-    background = (1 - scores.ravel().astype(np.float64)) * undecided
-    probability = np.clip(foreground / (foreground + background), FLOOR, 1 - FLOOR)
-    return -np.log(np.stack([1 - probability, probability])).astype(np.float32)
 
-
-def reduce(image: npt.NDArray[np.uint8], longest_side: int) -> npt.NDArray[np.uint8]:
-    """The image `(H, W, 3)` with its longer side reduced, by areas, to `longest_side`; never enlarged."""
-    height, width = image.shape[:2]
-    scale = min(1.0, longest_side / max(height, width))
-    target = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return np.ascontiguousarray(cv2.resize(image, target, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+def _softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    powers = np.exp(logits - logits.max(1, keepdims=True))
+    return np.asarray(powers / powers.sum(1, keepdims=True))
