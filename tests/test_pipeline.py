@@ -94,6 +94,25 @@ def test_classes_are_known_for_every_image(project: Path) -> None:
     assert splits["train-weaksup"]["top1_cls"] > 0.5
 
 
+def test_other_networks_name_classes_too(project: Path) -> None:
+    for name in ("fam", "bcct"):
+        splits = json.loads((project / f"results/tiny/classification/{name}.json").read_text())
+        assert 0 < splits["test"]["top1_cls"] <= splits["test"]["top5_cls"] <= 1
+
+
+def test_heat_maps_of_two_phases_and_their_segmentation(project: Path) -> None:
+    heat_maps = json.loads((project / "results/tiny/heat_maps/two-phase.json").read_text())["test"]
+    assert list(heat_maps["stores"]) == ["phase-one", "phase-two", "two-phase"]
+    for figures in heat_maps["stores"].values():
+        assert 0 < figures["saliency_ap"] < 1
+        assert figures["maps_of_absent_classes"] == 0
+    assert heat_maps["peak_distance"]["phase-one to phase-two"]["pixels"] > 0
+    segmentation = json.loads((project / "results/tiny/segmentation/sec.json").read_text())["test"]
+    assert 0 < segmentation["miou"] < 1
+    assert segmentation["images_without_prediction"] == 0
+    assert len(list((project / "data/detection/segments/sec").rglob("*.png"))) == segmentation["images"]
+
+
 def test_figures_are_complete_and_possible(project: Path) -> None:
     results = json.loads(run(project, "wsol", "results", "--json").stdout)["localization"]
     assert set(results) == {"ddt", "foreground", "cam", "segmentation", "segmentation-foreground"}

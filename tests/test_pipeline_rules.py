@@ -22,7 +22,7 @@ TORCH_FREE = (
     "scan", "prepare", "render_demo", "pseudo_masks", "calibrate", "localize", "evaluate_localization", "proposals",
     "score_proposals", "report", "import_maps", "evaluate_classification",
     "oracle_masks", "refine_maps", "evaluate_segmentation", "evaluate_heat_maps",
-    "two_phase_maps",
+    "two_phase_maps", "seeds", "segments",
 )  # fmt: skip
 PURE = sorted(
     path.relative_to(ROOT).as_posix()

@@ -317,6 +317,7 @@ def test_each_network_of_a_preset_is_of_use(name: str) -> None:
     assert {f"segmentation-{source}" for source in sources} <= set(params["methods"])
     measured = {store for stores in params["heat_maps"].values() for store in stores.split()}
     assert {network for block in ("phase_one", "phase_two", "two_phase") for network in params[block]} <= measured
+    assert set(params["sec"]) <= set(params["segments"])
     scored = set(params["class_scores"])
     assert set(params["classifier"]) <= scored <= {*params["classifier"], *params["fam"], *params["bcct"]}
 

@@ -19,7 +19,8 @@ from wsol_core.backbones.create import Backbone, BackboneParams, OnBackbone
 from wsol_core.backbones.pyramid import Chain, Pyramid, Statistics
 from wsol_core.checkpoints import load_checkpoint
 from wsol_core.data.index import TRAIN_FULLSUP, TRAIN_WEAKSUP, ImageIndex
-from wsol_core.data.loading import Batch, Geometry, SquashedImages, StoredTargets, TrainingSet
+from wsol_core.data.loading import Batch, Geometry, SquashedImages, TrainingSet
+from wsol_core.data.targets import StoredTargets
 from wsol_core.devices import launch
 from wsol_core.errors import InputError
 from wsol_core.maps import CLASS_AGNOSTIC, Kind, create

@@ -278,7 +278,7 @@ def test_feedback_is_that_of_an_images_own_labels(tmp_path: Path) -> None:
 def test_targets_hold_labels_and_mask(tmp_path: Path) -> None:
     rows = table(a=[2, 0], b=[])
     first = first_targets(3)(rows)
-    assert [np.asarray(target).ravel().tolist() for target in first] == [[1, 0, 1, 1], [0, 0, 0, 1]]
+    assert [np.asarray(first[position]).ravel().tolist() for position in range(2)] == [[1, 0, 1, 1], [0, 0, 0, 1]]
     store = write_store(tmp_path / "seen.h5", [("a", 0, [[1.0, 0]]), ("a", 2, [[0, 0]])])
     later = later_targets(3, store, 0.6)(rows)
     assert np.asarray(later[0]).tolist() == [[[1, 1]], [[0, 0]], [[1, 1]], [[0, 1]]]

@@ -32,6 +32,8 @@ class Kind(Enum):
     """uint8: 0 background, 1 foreground."""
     TRISTATE = "tristate"
     """uint8: 0 background, 1 foreground, 255 ignored."""
+    LABELS = "labels"
+    """uint8: 0 background, 1 + label on a class, 255 neither; one map per image, under the label -1."""
 
     @property
     def dtype(self) -> npt.DTypeLike:
@@ -114,6 +116,9 @@ class MapWriter:
         if self._kind is Kind.SCORE:
             good = np.isfinite(maps) & (maps >= 0) & (maps <= 1)
             expected = "finite scores in [0, 1]"
+        elif self._kind is Kind.LABELS:
+            good = (maps >= 0) & (maps <= IGNORE) & (maps == np.floor(maps))
+            expected = "whole numbers from 0 to 255"
         else:
             good = (maps == 0) | (maps == 1)
             expected = "0 or 1"

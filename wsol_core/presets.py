@@ -22,6 +22,7 @@ Splice = tuple[int, int, str]
 OPEN: set[Place] = {
     ("cam",), ("classifier",), ("oracle",), ("psol",), ("transferred",), ("import_maps",), ("calibrate", "constants"),
     ("fam",), ("bc",), ("backprop",), ("bcct",), ("phase_one",), ("phase_two",), ("two_phase",), ("heat_maps",),
+    ("saliency",), ("sec",),
 }  # fmt: skip
 """Dictionaries whose keys are names that the user chooses."""
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import torch
 
@@ -12,7 +11,8 @@ from wsol_core.backbones.create import OnBackbone
 from wsol_core.checkpoints import save_checkpoint
 from wsol_core.data.images import Interpolation
 from wsol_core.data.index import TRAIN_FULLSUP, TRAIN_WEAKSUP, ImageIndex
-from wsol_core.data.loading import EqualParts, Pairs, SquashedImages, StoredTargets, TrainingSet
+from wsol_core.data.loading import EqualParts, Pairs, SquashedImages, TrainingSet
+from wsol_core.data.targets import ImageTargets, StoredTargets
 from wsol_core.devices import launch
 from wsol_core.errors import InputError
 from wsol_core.maps import MapStore
@@ -20,7 +20,7 @@ from wsol_core.params import preset, seed
 from wsol_core.scratch import scratch_folder
 from wsol_core.training import Loss, NetworkParams, Trainer, TrainingParams, write_loss_curve
 
-Targets = Callable[[pd.DataFrame], Sequence[npt.ArrayLike]]
+Targets = Callable[[pd.DataFrame], ImageTargets]
 """From rows of an image index to what a network shall say of each image."""
 
 
@@ -31,7 +31,7 @@ def stored_maps(store: Path) -> Targets:
         InputError: when called, if an image has no map.
     """
 
-    def find(rows: pd.DataFrame) -> Sequence[npt.NDArray[np.float32]]:
+    def find(rows: pd.DataFrame) -> ImageTargets:
         with MapStore(store) as maps:
             row_of = {image_id: row for row, image_id in enumerate(maps.image_ids)}
         missing = rows.loc[~rows["image_id"].isin(row_of), "image_id"]

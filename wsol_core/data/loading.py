@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, Protocol, TypeVar, overload
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from wsol_core.data.images import Interpolation, decode_squashed
+from wsol_core.data.targets import ImageTargets
 from wsol_core.errors import InputError
-from wsol_core.maps import MapStore
 
 CACHE_BYTES = 2 << 30
 BATCHES_AHEAD = 3
@@ -133,30 +133,6 @@ class Batch:
         return Batch(images, self.targets.to(device, non_blocking=True))
 
 
-class StoredTargets(Sequence[npt.NDArray[np.float32]]):
-    """Rows of a map store by position, read when asked for.
-
-    Args:
-        path: the store.
-        rows: the store's row for each position.
-    """
-
-    def __init__(self, path: Path, rows: Sequence[int]) -> None:
-        self._store, self._rows = MapStore(path), rows
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    @overload
-    def __getitem__(self, position: int) -> npt.NDArray[np.float32]: ...
-    @overload
-    def __getitem__(self, position: slice) -> NoReturn: ...
-    def __getitem__(self, position: int | slice) -> npt.NDArray[np.float32]:
-        if isinstance(position, slice):
-            raise TypeError("targets are read one by one")
-        return self._store[self._rows[position]]
-
-
 class Pairs(Protocol):
     """Pictures `(3, side, side)` uint8 with their targets, by key `(epoch, position)`, position from 0 to the length.
 
@@ -180,7 +156,7 @@ class TrainingSet:
         seed: of the movements.
     """
 
-    def __init__(self, images: SquashedImages, targets: Sequence[npt.ArrayLike], geometry: Geometry, seed: int) -> None:
+    def __init__(self, images: SquashedImages, targets: ImageTargets, geometry: Geometry, seed: int) -> None:
         self._images, self._targets, self._geometry, self._seed = images, targets, geometry, seed
 
     def __len__(self) -> int:

@@ -11,7 +11,7 @@ the poorer masks of a classifier that is not yet done.
 """
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, NoReturn, overload
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from torch.nn import functional
 from wsol_core.backbones.create import Backbone, OnBackbone, create_backbone
 from wsol_core.data.index import ImageIndex
 from wsol_core.data.loading import Batch
+from wsol_core.data.targets import ImageTargets
 from wsol_core.errors import InputError
 from wsol_core.supervision import Targets, class_labels
 from wsol_core.training import NetworkParams
@@ -88,7 +89,7 @@ def build(params: BCCTParams, classes: int) -> ClassificationNet:
     return ClassificationNet(create_backbone(params.backbone, params.output_stride), params, classes)
 
 
-class LabelledMasks(Sequence[npt.NDArray[np.float32]]):
+class LabelledMasks:
     """CT's targets `(h, w)` float32: an image's class, counted from 1, on its mask; the same number negative beside it.
 
     Args:
@@ -96,19 +97,13 @@ class LabelledMasks(Sequence[npt.NDArray[np.float32]]):
         labels: classes, counted from 0, by position.
     """
 
-    def __init__(self, masks: Sequence[npt.ArrayLike], labels: Sequence[np.int64]) -> None:
+    def __init__(self, masks: ImageTargets, labels: Sequence[np.int64]) -> None:
         self._masks, self._labels = masks, labels
 
     def __len__(self) -> int:
         return len(self._labels)
 
-    @overload
-    def __getitem__(self, position: int) -> npt.NDArray[np.float32]: ...
-    @overload
-    def __getitem__(self, position: slice) -> NoReturn: ...
-    def __getitem__(self, position: int | slice) -> npt.NDArray[np.float32]:
-        if isinstance(position, slice):
-            raise TypeError("targets are read one by one")
+    def __getitem__(self, position: int) -> npt.NDArray[np.float32]:
         number = np.float32(self._labels[position] + 1)
         return np.where(np.asarray(self._masks[position]) > 0, number, -number)
 

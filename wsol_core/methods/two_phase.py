@@ -21,7 +21,7 @@ picture, in place of a forward pass in every step.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, NoReturn, overload
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -155,7 +155,7 @@ def _maps_of(seen: MapStore, image_id: str, labels: Sequence[int]) -> npt.NDArra
     return found
 
 
-class MaskedLabels(Sequence[npt.NDArray[np.float32]]):
+class MaskedLabels:
     """A network's targets `(classes + 1, h, w)` float32: a plane for each class, 0 or 1, and last the suppression mask.
 
     Args:
@@ -170,13 +170,7 @@ class MaskedLabels(Sequence[npt.NDArray[np.float32]]):
     def __len__(self) -> int:
         return len(self._labels)
 
-    @overload
-    def __getitem__(self, position: int) -> npt.NDArray[np.float32]: ...
-    @overload
-    def __getitem__(self, position: slice) -> NoReturn: ...
-    def __getitem__(self, position: int | slice) -> npt.NDArray[np.float32]:
-        if isinstance(position, slice):
-            raise TypeError("targets are read one by one")
+    def __getitem__(self, position: int) -> npt.NDArray[np.float32]:
         mask = self._masks[position]
         planes = np.zeros((self._classes + 1, *mask.shape), np.float32)
         planes[list(self._labels[position])] = 1

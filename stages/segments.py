@@ -1,0 +1,25 @@
+"""Class probabilities -> label masks at the original size (SEC; Two-Phase 4.4). Usage: segments NAME."""
+
+from pathlib import Path
+
+from wsol_core.data.index import read_index
+from wsol_core.errors import run_stage
+from wsol_core.maps import MapStore
+from wsol_core.params import load
+from wsol_core.scratch import scratch_folder
+from wsol_core.segments import SegmentParams, write_segments
+
+DATA = Path("data/detection")
+INDEX = DATA / "index.parquet"
+
+
+def main(name: str) -> None:
+    """Run the stage."""
+    params = load(SegmentParams, f"sec.{name}.segments")
+    maps = DATA / "maps" / f"{name}.h5"
+    with MapStore(maps) as store, scratch_folder(f"segments-{name}", {"segments": params}, [INDEX, maps]) as scratch:
+        write_segments(store, read_index(INDEX), params, scratch, DATA / "segments" / name)
+
+
+if __name__ == "__main__":
+    run_stage(main)
