@@ -134,7 +134,13 @@ def _splices(text: str, node: yaml.MappingNode, patch: Mapping[str, Any]) -> Ite
             yield from _splices(text, value, new)
         else:
             after_colon = text.index(":", key.end_mark.index) + 1
-            yield after_colon, max(after_colon, _end(text, value)), f" {_flow(_merged(old, new))}"
+            end, merged = max(after_colon, _end(text, value)), _merged(old, new)
+            if _is_nested(merged):
+                below = _next_line(text, value)
+                yield after_colon, end, ""
+                yield below, below, textwrap.indent(_dump(merged), " " * (key.start_mark.column + 2))
+            else:
+                yield after_colon, end, f" {_flow(merged)}"
     if added:
         end = _next_line(text, node)
         new = "".join(_entry(key, value) for key, value in added.items())
@@ -151,17 +157,27 @@ def _merged(old: Any, patch: Any) -> Any:
 
 def _entry(key: str, value: Any) -> str:
     """A new key: a line, or a block where its value is nested twice."""
-    if isinstance(value, Mapping) and any(isinstance(inner, Mapping) for inner in value.values()):
-        return yaml.safe_dump({key: value}, default_flow_style=None, sort_keys=False, width=float("inf"))
-    return f"{key}: {_flow(value)}\n"
+    return _dump({key: value}) if _is_nested(value) else f"{key}: {_flow(value)}\n"
+
+
+def _is_nested(value: Any) -> bool:
+    return isinstance(value, Mapping) and any(isinstance(inner, Mapping) for inner in value.values())
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what stands twice twice."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
+        return True
+
+
+def _dump(value: Any, flow: bool | None = None) -> str:
+    """YAML; where `flow` is None, a line for each innermost mapping and a block around them."""
+    return str(yaml.dump(value, Dumper=_Dumper, default_flow_style=flow, sort_keys=False, width=float("inf")))
 
 
 def _flow(value: Any) -> str:
-    return (
-        yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=float("inf"))
-        .removesuffix("...\n")
-        .strip()
-    )
+    return _dump(value, flow=True).removesuffix("...\n").strip()
 
 
 def _end(text: str, node: yaml.Node) -> int:
