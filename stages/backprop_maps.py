@@ -5,9 +5,8 @@ from pathlib import Path
 
 from wsol_core.background_classifier import GradientParams, build_features, gradient_maps
 from wsol_core.data.index import read_index
-from wsol_core.devices import launch
 from wsol_core.errors import run_stage
-from wsol_core.inference import InferenceParams, write_maps
+from wsol_core.network_outputs import NetworkOutputs
 from wsol_core.params import load
 
 DATA = Path("data/localization")
@@ -16,15 +15,8 @@ DATA = Path("data/localization")
 def main(name: str) -> None:
     """Run the stage."""
     params = load(GradientParams, f"backprop.{name}")
-    write_maps(
-        launch(params.training.precision),
-        build_features(params),
-        partial(gradient_maps, params=params),
-        read_index(DATA / "index.parquet"),
-        params.training,
-        load(InferenceParams, "inference"),
-        DATA / "maps" / f"{name}.h5",
-    )
+    outputs = NetworkOutputs(build_features(params), params.training, read_index(DATA / "index.parquet"), DATA)
+    outputs.write_maps(name, partial(gradient_maps, params=params))
 
 
 if __name__ == "__main__":

@@ -5,12 +5,10 @@ from pathlib import Path
 
 from wsol_core.checkpoints import rebuild
 from wsol_core.data.index import read_index
-from wsol_core.devices import launch
 from wsol_core.errors import run_stage
-from wsol_core.inference import AGNOSTIC, InferenceParams, write_maps
+from wsol_core.inference import AGNOSTIC
 from wsol_core.methods.spol import CamParams, activation_maps, branch_maps, build_cam
-from wsol_core.params import load
-from wsol_core.shown_images import shown_images
+from wsol_core.network_outputs import NetworkOutputs
 
 DATA = Path("data/localization")
 
@@ -20,14 +18,10 @@ def main(name: str) -> None:
     index = read_index(DATA / "index.parquet")
     build = partial(build_cam, classes=len(index.classes))
     model, params = rebuild(Path(f"data/models/{name}.safetensors"), CamParams, build)
-    fabric = launch(params.training.precision)
-    inference = load(InferenceParams, "inference")
-    maps = partial(activation_maps, classes=params.maps)
+    outputs = NetworkOutputs(model, params.training, index, DATA)
     rows = "labels" if params.maps == "label" else AGNOSTIC
-    write_maps(fabric, model, maps, index, params.training, inference, DATA / "maps" / f"{name}.h5", rows)
-    branches = partial(branch_maps, classes=params.maps)
-    some, path = shown_images(index), DATA / "branches" / f"{name}.h5"
-    write_maps(fabric, model, branches, some, params.training, inference, path, range(len(params.levels)))
+    outputs.write_maps(name, partial(activation_maps, classes=params.maps), rows)
+    outputs.write_layers("branches", name, partial(branch_maps, classes=params.maps), len(params.levels))
 
 
 if __name__ == "__main__":

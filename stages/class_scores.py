@@ -4,11 +4,10 @@ from functools import partial
 from pathlib import Path
 
 from wsol_core.checkpoints import rebuild
-from wsol_core.class_inference import write_class_scores
 from wsol_core.data.index import read_index
-from wsol_core.devices import launch
 from wsol_core.errors import run_stage
 from wsol_core.methods.classifier import ClassifierParams, build, class_probabilities
+from wsol_core.network_outputs import NetworkOutputs
 
 DATA = Path("data/localization")
 
@@ -18,9 +17,7 @@ def main(name: str) -> None:
     index = read_index(DATA / "index.parquet")
     network = partial(build, classes=len(index.classes))
     model, params = rebuild(Path(f"data/models/classifier-{name}.safetensors"), ClassifierParams, network)
-    fabric = launch(params.training.precision)
-    path = DATA / "scores" / f"{name}.parquet"
-    write_class_scores(fabric, model, class_probabilities, index, params.training, path)
+    NetworkOutputs(model, params.training, index, DATA).write_class_scores(name, class_probabilities)
 
 
 if __name__ == "__main__":

@@ -5,11 +5,10 @@ from pathlib import Path
 
 from wsol_core.checkpoints import rebuild
 from wsol_core.data.index import read_index
-from wsol_core.devices import launch
 from wsol_core.errors import run_stage
-from wsol_core.inference import InferenceParams, Rows, write_maps
+from wsol_core.inference import Rows
 from wsol_core.methods.two_phase import LaterPhaseParams, PhaseParams, build, weighted_maps
-from wsol_core.params import load
+from wsol_core.network_outputs import NetworkOutputs
 
 PHASES = {"one": PhaseParams, "two": LaterPhaseParams}
 
@@ -20,10 +19,9 @@ def main(chosen: str, phase: str, name: str) -> None:
     index = read_index(folder / "index.parquet")
     classes = len(index.classes)
     model, params = rebuild(Path(f"data/models/{name}.safetensors"), PHASES[phase], partial(build, classes=classes))
-    maps = partial(weighted_maps, classes=params.maps)
     rows: Rows = "labels" if params.maps == "label" else range(classes)
-    fabric, inference = launch(params.training.precision), load(InferenceParams, "inference")
-    write_maps(fabric, model, maps, index, params.training, inference, folder / "maps" / f"{name}.h5", rows)
+    outputs = NetworkOutputs(model, params.training, index, folder)
+    outputs.write_maps(name, partial(weighted_maps, classes=params.maps), rows)
 
 
 if __name__ == "__main__":

@@ -5,10 +5,9 @@ from pathlib import Path
 
 from wsol_core.checkpoints import rebuild
 from wsol_core.data.index import read_index
-from wsol_core.devices import launch
 from wsol_core.errors import run_stage
-from wsol_core.inference import InferenceParams, write_maps
 from wsol_core.methods.two_phase import PhaseParams, build
+from wsol_core.network_outputs import NetworkOutputs
 from wsol_core.params import load
 from wsol_core.saliency import SaliencyParams, saliency_maps
 
@@ -22,8 +21,7 @@ def main(name: str) -> None:
     checkpoint = Path(f"data/models/{params.network}.safetensors")
     model, phase = rebuild(checkpoint, PhaseParams, partial(build, classes=len(index.classes)))
     maps = partial(saliency_maps, scores=lambda network, images: network(images).logits, level=params.level)
-    fabric, inference = launch(phase.training.precision), load(InferenceParams, "inference")
-    write_maps(fabric, model, maps, index, phase.training, inference, DATA / "maps" / f"{name}.h5")
+    NetworkOutputs(model, phase.training, index, DATA).write_maps(name, maps)
 
 
 if __name__ == "__main__":

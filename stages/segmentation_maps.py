@@ -4,26 +4,17 @@ from pathlib import Path
 
 from wsol_core.checkpoints import rebuild
 from wsol_core.data.index import read_index
-from wsol_core.devices import launch
 from wsol_core.errors import run_stage
-from wsol_core.inference import InferenceParams, write_maps
 from wsol_core.methods.spol import SegmentationParams, build, segmentation_maps
-from wsol_core.params import load
+from wsol_core.network_outputs import NetworkOutputs
 
 
 def main(set_name: str, source: str) -> None:
     """Run the stage."""
-    name = f"segmentation-{source}"
+    name, folder = f"segmentation-{source}", Path("data", set_name)
     model, params = rebuild(Path(f"data/models/{name}.safetensors"), SegmentationParams, build)
-    write_maps(
-        launch(params.training.precision),
-        model,
-        segmentation_maps,
-        read_index(Path(f"data/{set_name}/index.parquet")),
-        params.training,
-        load(InferenceParams, "inference"),
-        Path(f"data/{set_name}/maps/{name}.h5"),
-    )
+    index = read_index(folder / "index.parquet")
+    NetworkOutputs(model, params.training, index, folder).write_maps(name, segmentation_maps)
 
 
 if __name__ == "__main__":
