@@ -2,13 +2,17 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 
 from wsol_core import params
+from wsol_core.class_masks import ClassMasks
+from wsol_core.class_sheets import heat_maps, segmentations
 from wsol_core.data.index import TEST, TRAIN_WEAKSUP, read_annotations, read_index
 from wsol_core.errors import run_stage
 from wsol_core.files import atomic_path, read_table
 from wsol_core.maps import MapStore
+from wsol_core.outside.label_masks import LabelMasks
 from wsol_core.pictures import BLUE, RED, Picture, write_jpeg
 from wsol_core.report import (
     Draw,
@@ -21,7 +25,7 @@ from wsol_core.report import (
     draw_store,
 )
 
-LOCALIZATION = "localization"
+LOCALIZATION, DETECTION = "localization", "detection"
 SEGMENTATION = "segmentation-"
 LAYERS = {"branches": "stage {} alone", "parts": "part {}"}
 """Map stores with several maps per image, and the titles of their columns: SPOL Fig. 7 and FAM Fig. 5."""
@@ -34,8 +38,12 @@ def main(data_set: str) -> None:
     report = Report(read_index(data / "index.parquet"), block, params.seed())
     with atomic_path(pictures) as folder, ExitStack() as stores:
         folder.mkdir()
-        sheets = _localization(report, data, methods, stores) if data_set == LOCALIZATION else iter(())
-        for name, picture in (*sheets, *_objectness(report, data, scored, stores)):
+        sheets = [_objectness(report, data, scored, stores)]
+        if data_set == LOCALIZATION:
+            sheets.append(_localization(report, data, methods, stores))
+        if data_set == DETECTION:
+            sheets += [_heat_maps(report, data, stores), _segmentations(report, data, stores)]
+        for name, picture in chain(*sheets):
             write_jpeg(folder / f"{name}.jpg", picture)
 
 
@@ -102,6 +110,24 @@ def _objectness(
         picture = report.steps(report.choose(TEST), columns)
         if picture is not None:
             yield f"{name}-objectness", picture
+
+
+def _heat_maps(report: Report, data: Path, stores: ExitStack) -> Iterator[tuple[str, Picture]]:
+    for name, shown in params.heat_maps().items():
+        maps = {store: stores.enter_context(MapStore(data / "maps" / f"{store}.h5")) for store in shown}
+        picture = heat_maps(report, maps)
+        if picture is not None:
+            yield f"{name}-heat-maps", picture
+
+
+def _segmentations(report: Report, data: Path, stores: ExitStack) -> Iterator[tuple[str, Picture]]:
+    names = params.segments()
+    if names:
+        seeds = {name: data / "seeds" / f"{name}.h5" for name in names}
+        cues = {name: stores.enter_context(MapStore(path)) for name, path in seeds.items() if path.exists()}
+        masks = {name: LabelMasks(data / "segments" / name) for name in names}
+        truth = ClassMasks(data / "masks", report.index, read_annotations(data / "annotations.parquet"))
+        yield from segmentations(report, cues, masks, truth)
 
 
 def _open(path: Path, stores: ExitStack) -> Draw:

@@ -135,3 +135,18 @@ def test_undeclared_block_is_refused_in_a_stage(stage: str, monkeypatch: pytest.
     assert "without declaring it" in message()
     with pytest.raises(InputError, match="'seed'"):
         params.seed()
+
+
+def test_heat_maps_are_lines_of_stores_and_segments_names() -> None:
+    write("heat_maps: {both: one two both, one: ''}\nsegments: [one]\n")
+    assert params.heat_maps() == {"both": ("one", "two", "both"), "one": ("one",)}
+    assert params.segments() == ("one",)
+    write("heat_maps: {}\nsegments: []\n")
+    assert (params.heat_maps(), params.segments()) == ({}, ())
+
+
+@pytest.mark.parametrize("value", ["[a]", "{a: [b]}", "{a: }", "a", "{1: b}"])
+def test_heat_maps_of_another_form_are_refused(value: str) -> None:
+    write(f"heat_maps: {value}")
+    with pytest.raises(InputError, match=r"heat_maps: .* is not a list of NAME"):
+        params.heat_maps()

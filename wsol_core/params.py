@@ -72,9 +72,34 @@ def methods() -> tuple[str, ...]:
     Raises:
         InputError: they are missing or not a list of names.
     """
-    names = _top_level("methods")
+    return _names("methods")
+
+
+def segments() -> tuple[str, ...]:
+    """The methods whose label masks are compared, in order.
+
+    Raises:
+        InputError: they are missing or not a list of names.
+    """
+    return _names("segments")
+
+
+def heat_maps() -> dict[str, tuple[str, ...]]:
+    """By name, the map stores that are compared, in order; an entry that names none stands for the store of its name.
+
+    Raises:
+        InputError: they are missing or not names with a line of stores.
+    """
+    entries = _top_level("heat_maps")
+    if not isinstance(entries, dict) or not all(isinstance(text, str) for pair in entries.items() for text in pair):
+        raise InputError(f'{PARAMS}: heat_maps: {entries!r} is not a list of NAME: "STORE STORE ..."')
+    return {name: tuple(stores.split()) or (name,) for name, stores in entries.items()}
+
+
+def _names(key: str) -> tuple[str, ...]:
+    names = _top_level(key)
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise InputError(f"{PARAMS}: methods: {names!r} is not a list of names")
+        raise InputError(f"{PARAMS}: {key}: {names!r} is not a list of names")
     return tuple(names)
 
 

@@ -39,20 +39,26 @@ def heat(picture: Picture, score_map: npt.NDArray[np.floating]) -> Picture:
     """Scores in [0, 1] over a picture of any size: 0 blue, 1 red, on an absolute scale."""
     scores = upsample(score_map, *picture.shape[:2])
     colours = cv2.applyColorMap(np.round(255 * np.clip(scores, 0, 1)).astype(np.uint8), cv2.COLORMAP_TURBO)
-    return _blend(picture, colours[:, :, ::-1])
+    return blend(picture, colours[:, :, ::-1])
 
 
 def stain(picture: Picture, labels: npt.NDArray[np.floating]) -> Picture:
     """A mask or tri-state label `(h, w)` over a picture: 1 red, 0 blue, 255 (ignored) grey; edges stay hard."""
-    rows, columns = (np.arange(n) * have // n for n, have in zip(picture.shape[:2], labels.shape, strict=True))
-    grid = labels[rows[:, None], columns][:, :, None]
+    grid = stretch(labels, *picture.shape[:2])[:, :, None]
     colours = np.where(grid == IGNORE, GREY, np.where(grid == 1, RED, BLUE))
-    return _blend(picture, colours)
+    return blend(picture, colours)
 
 
-def _blend(picture: Picture, colours: npt.NDArray[np.number]) -> Picture:
+def stretch(labels: npt.NDArray[np.number], height: int, width: int) -> npt.NDArray[np.number]:
+    """Labels `(h, w)` as `(height, width)`, of any size, none mixed with its neighbours."""
+    rows, columns = (np.arange(n) * have // n for n, have in zip((height, width), labels.shape, strict=True))
+    return np.asarray(labels[rows[:, None], columns])
+
+
+def blend(picture: Picture, colours: npt.NDArray[np.number], share: float = 0.5) -> Picture:
+    """Colours `(h, w, 3)`, 0 to 255, over the picture in grey, of which `1 - share` shows."""
     grey = picture.mean(axis=2, keepdims=True)
-    return np.asarray(np.round(0.5 * grey + 0.5 * colours), dtype=np.uint8)
+    return np.asarray(np.round((1 - share) * grey + share * colours), dtype=np.uint8)
 
 
 def outline(picture: Picture, boxes: Boxes, width: int, height: int, colour: Colour, thickness: int = 2) -> Picture:
@@ -63,6 +69,24 @@ def outline(picture: Picture, boxes: Boxes, width: int, height: int, colour: Col
     for x0, y0, x1, y1 in scaled.tolist():
         cv2.rectangle(drawn, (x0, y0), (max(x0, x1 - 1), max(y0, y1 - 1)), colour, thickness)
     return drawn
+
+
+def mark(picture: Picture, x: float, y: float, width: int, height: int, colour: Colour, radius: int) -> Picture:
+    """A disc with a white rim at pixel `(x, y)` of a `width x height` image, on a copy of its picture of any size."""
+    drawn = picture.copy()
+    centre = int((x + 0.5) * picture.shape[1] / width), int((y + 0.5) * picture.shape[0] / height)
+    cv2.circle(drawn, centre, radius + 1, PAPER, cv2.FILLED)
+    cv2.circle(drawn, centre, radius - 1, colour, cv2.FILLED)
+    return drawn
+
+
+def note(picture: Picture, text: str) -> Picture:
+    """A line of text on paper in the upper left corner of a copy of the picture."""
+    page, font = Image.fromarray(picture), ImageFont.load_default(11)
+    pen = ImageDraw.Draw(page)
+    pen.rectangle((0, 0, font.getlength(text) + 3, CAPTION_HEIGHT - 2), fill=PAPER)
+    pen.text((2, 0), text, fill=(0, 0, 0), font=font)
+    return np.array(page)
 
 
 def sheet(rows: Sequence[Sequence[Tile]], side: int) -> Picture:

@@ -10,6 +10,7 @@ import pandas as pd
 from pydantic import Field
 
 from wsol_core.boxes import BOX_COLUMNS, Boxes
+from wsol_core.class_colours import paint
 from wsol_core.data.images import decode
 from wsol_core.data.index import ImageIndex
 from wsol_core.localize import final_boxes, find_targets
@@ -69,16 +70,32 @@ class Report:
         images = self.index.split(split)
         if among is not None:
             images = images[images["image_id"].isin(among)]
-        count = min(self.params.images, len(images))
-        chosen = np.sort(np.random.default_rng(self.seed).choice(len(images), count, replace=False))
-        return self._labelled(images.iloc[chosen])
+        return self._some(labelled(images))
 
-    def steps(self, images: pd.DataFrame, columns: Mapping[str, Draw]) -> Picture | None:
-        """A sheet with a row per image and a column per step; steps that show nothing here are left out."""
+    def choose_classes(self, split: str, among: Collection[str]) -> pd.DataFrame:
+        """Some pairs of an image and a class that it shows, drawn at random, in order of id; `label` is the class.
+
+        Only images of the split with these ids.
+        """
+        images = self.index.split(split)
+        pairs = images[images["image_id"].isin(among)].explode("labels").dropna(subset="labels")
+        return self._some(pairs.assign(label=pairs["labels"].astype(int)))
+
+    def _some(self, rows: pd.DataFrame) -> pd.DataFrame:
+        count = min(self.params.images, len(rows))
+        return rows.iloc[np.sort(np.random.default_rng(self.seed).choice(len(rows), count, replace=False))]
+
+    def steps(self, images: pd.DataFrame, columns: Mapping[str, Draw], names: Sequence[str] = ()) -> Picture | None:
+        """A sheet with a row per image and a column per step; steps that show nothing here are left out.
+
+        Where rows have names, they stand in place of the title of the first column.
+        """
         rows = [[draw(row, picture) for draw in columns.values()] for row, picture in self._pictures(images)]
         shown = [i for i in range(len(columns)) if any(row[i] is not None for row in rows)]
         titles = list(columns)
         tiles = [[(row[i], "" if at else titles[i]) for i in shown] for at, row in enumerate(rows)]
+        for row_tiles, name in zip(tiles, names, strict=False):
+            row_tiles[0] = row_tiles[0][0], name
         return sheet(tiles, self.params.side) if tiles else None
 
     def cases(self, boxes: pd.DataFrame, annotations: pd.DataFrame, split: str, draws: Sequence[Draw]) -> list[Picture]:
@@ -91,9 +108,12 @@ class Report:
             return []
         ious = best_iou(final_boxes(boxes, targets.images)[:, None], targets.truth)[:, 0]
         images = targets.images.assign(iou=ious).merge(self.index.table[["image_id", "path"]], on="image_id")
+        return [sheet(list(self._cases(end, draws)), self.params.side) for end in self.ends(images)]
+
+    def ends(self, images: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Of images with an `iou` those of the highest, best first, and those of the lowest, worst first."""
         ranked = images.sort_values(["iou", "image_id"], ascending=[False, True])
-        ends = ranked.head(self.params.images), ranked.tail(self.params.images).iloc[::-1]
-        return [sheet(list(self._cases(end, draws)), self.params.side) for end in ends]
+        return ranked.head(self.params.images), ranked.tail(self.params.images).iloc[::-1]
 
     def _cases(self, images: pd.DataFrame, draws: Sequence[Draw]) -> Iterator[list[Tile]]:
         tiles: list[Tile] = []
@@ -110,9 +130,10 @@ class Report:
         for row in images.itertuples():
             yield row, shrink(decode(root / str(row.path)), self.params.side)
 
-    @staticmethod
-    def _labelled(images: pd.DataFrame) -> pd.DataFrame:
-        return images.assign(label=[int(labels[0]) if len(labels) else -1 for labels in images["labels"]])
+
+def labelled(images: pd.DataFrame) -> pd.DataFrame:
+    """Images of an index with a `label`, the first of their labels, or -1."""
+    return images.assign(label=[int(labels[0]) if len(labels) else -1 for labels in images["labels"]])
 
 
 def draw_image(_: Row, picture: Picture) -> Picture:
@@ -121,13 +142,12 @@ def draw_image(_: Row, picture: Picture) -> Picture:
 
 
 def draw_store(store: MapStore, label: int | None = None) -> Draw:
-    """Over the image its map of its own label or of `label`: scores from blue to red, labels in up to three colours."""
+    """Over the image its map of its own label or of `label`: scores from blue to red, labels in their colours."""
+    over = {Kind.SCORE: heat, Kind.LABELS: paint}.get(store.kind, stain)
 
     def draw(row: Row, picture: Picture) -> Picture | None:
         values = store.find(row.image_id, row.label if label is None else label)
-        if values is None:
-            return None
-        return heat(picture, values) if store.kind is Kind.SCORE else stain(picture, values)
+        return None if values is None else over(picture, values)
 
     return draw
 
