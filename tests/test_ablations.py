@@ -11,14 +11,17 @@ import yaml
 from typer.testing import CliRunner
 
 from wsol_core.ablations.command import assignment
-from wsol_core.ablations.definition import Row, Table, description, filled, pick, read_tables, refuse_unknown, words
+from wsol_core.ablations.definition import Row, Table
 from wsol_core.ablations.document import update_docs
-from wsol_core.ablations.runs import COLUMNS, RESULTS, read_rows
+from wsol_core.ablations.overrides import description, filled, refuse_unknown, words
+from wsol_core.ablations.runs import KEYS, RESULTS, read_rows
+from wsol_core.ablations.tables import MEASURES, LocalizationTable, pick, read_tables
 from wsol_core.cli import app
 from wsol_core.errors import InputError
 from wsol_core.presets import preset_text
 
 ROOT = Path(__file__).parents[1]
+COLUMNS = (*KEYS, *LocalizationTable.figures)
 TABLE = """\
 title: Fusion
 source: A paper, Table 2.
@@ -39,6 +42,10 @@ seed: 0
 methods: [ddt]
 cam:
   mff: {fusion: multiply, attention: true, levels: [-2, -1]}  # of MFF-Net 1
+sec:  # by NAME
+  wide: {width: 8}
+heat_maps: {merged: one two merged}
+segments: [wide]
 """
 PIPELINE = """\
 stages:
@@ -60,25 +67,73 @@ stages:
       metrics:
         - results/${preset}/classification/${item}.json:
             cache: false
+  evaluate_heat_maps:
+    foreach: ${heat_maps}
+    do:
+      cmd: python -m stages.evaluate heat_maps ${key} ${item}
+      params: [preset, sec]
+      metrics:
+        - results/${preset}/heat_maps/${key}.json:
+            cache: false
+  evaluate_segmentation:
+    foreach: ${segments}
+    do:
+      cmd: python -m stages.evaluate segmentation ${item}
+      params: [preset, sec]
+      metrics:
+        - results/${preset}/segmentation/${item}.json:
+            cache: false
 """
 STAGE = """\
 import json, os, pathlib, sys, yaml
 params = yaml.safe_load(pathlib.Path("params.yaml").read_text())
-kind, name = sys.argv[1:]
+kind, name, *stores = sys.argv[1:]
 if params["cam"]["mff"]["fusion"] == "broken":
     sys.exit("error: cam.mff.fusion: no such fusion")
 assert pathlib.Path(os.environ["WSOL_SCRATCH"]).is_absolute()
-assert params["cam"]["mff"]["attention"] is False
 levels = params["cam"].get("plain", {"levels": [-5]})["levels"]
 figure = params["seed"] / 100 - levels[0] / 10
-found = {"gt_known": figure, "gt_known_interval": [figure - 0.1, figure + 0.1], "gt_known_oracle": 0.9,
-         "centre_box": 0.4, "threshold": 0.25, "gt_known_fullsup": 0.8}
 own = {"top1_loc": 0.25, "top1_loc_low": 0.2, "top1_loc_high": 0.3, "top5_loc": 0.5}
-if kind == "classification":
+if kind == "localization":
+    assert params["cam"]["mff"]["attention"] is False
+    found = {"gt_known": figure, "gt_known_interval": [figure - 0.1, figure + 0.1], "gt_known_oracle": 0.9,
+             "centre_box": 0.4, "threshold": 0.25, "gt_known_fullsup": 0.8}
+elif kind == "classification":
     found = {"methods": {method: own for method in params["methods"]}}
+elif kind == "heat_maps":
+    assert params["sec"] == []
+    found = {"stores": {store: {"saliency_ap": 0.34, "point_map": 0.5} for store in stores},
+             "peak_distance": {" to ".join(stores): {"pixels": 12.4, "diagonals": 0.125, "pairs": 3}}}
+else:
+    assert params["sec"]["narrow"] == {"width": 8, "losses": ["seed"]}
+    found = {"miou": 0.4}
 path = pathlib.Path("results", params["preset"], kind, name + ".json")
 path.parent.mkdir(parents=True, exist_ok=True)
 path.write_text(json.dumps({"test": found}))
+"""
+PHASES = """\
+title: Phases
+source: A paper, 5.2.
+preset: demo
+measure: heat_maps
+method: merged
+peaks_from: one
+params: {sec: []}
+rows:
+  - {name: first, method: one, paper: {saliency_ap: 32.5}}
+  - {name: both, paper: {saliency_ap: 37.7, peak_pixels: 69}}
+"""
+CUES = """\
+title: Cues
+source: A paper, Table 1.
+preset: demo
+measure: segmentation
+method: wide
+rows:
+  - name: two-phases
+    method: narrow
+    params: {sec.narrow: "${sec.wide}", sec.narrow.losses: [seed]}
+    paper: {miou: 53.1}
 """
 
 
@@ -118,13 +173,22 @@ def ablate(*arguments: str) -> tuple[int, str]:
     return done.exit_code, done.output
 
 
+def output_of(place: str, summary: str) -> str:
+    log = f"logs/ablations/{place.replace(' ', '-')}-0.log"
+    return f"{place}, seed 0 (1 of 1): runs; {log}\n{place}, seed 0 (1 of 1): {summary}\n"
+
+
+def runs(table: str) -> pd.DataFrame:
+    return read_rows(RESULTS / "demo" / f"{table}.csv", read_tables()[table])
+
+
 def test_rows_run_fail_and_go_on(project: Path) -> None:
     code, output = ablate("fusion", "--value", "level=-3")
     assert code == 1
     assert "fusion multiply, seed 0 (1 of 3): GT-known 50.0 on test" in output
     assert "fusion broken, seed 0 (2 of 3): failed: error: cam.mff.fusion: no such fusion" in output
     assert "unknown" not in output
-    table = read_rows(RESULTS / "demo" / "fusion.csv")
+    table = runs("fusion")
     assert tuple(table.columns) == COLUMNS
     assert table["row"].tolist() == ["multiply", "other"]
     assert table["gt_known"].tolist() == [0.5, pytest.approx(0.3)]
@@ -143,10 +207,38 @@ def test_rows_run_fail_and_go_on(project: Path) -> None:
     assert code == 1
     assert "other, seed 2 (1 of 2): failed: what is 'level'?" in output
     assert "multiply, seed 2 (2 of 2): GT-known 52.0" in output
-    rest = read_rows(RESULTS / "demo" / "fusion.csv")
+    rest = runs("fusion")
     assert rest[["row", "seed"]].values.tolist() == [["multiply", 0], ["multiply", 2], ["other", 0]]
     assert set(first.splitlines()) < set((project / RESULTS / "demo" / "fusion.csv").read_text().splitlines())
     assert ablate("fusion", "--rows", "multiply") == (0, "")
+
+
+def test_heat_maps_and_segmentations_are_tables_too(project: Path) -> None:
+    Path("ablations/phases.yaml").write_text(PHASES)
+    Path("ablations/cues.yaml").write_text(CUES)
+    code, output = ablate("phases", "cues", "--rows", "both")
+    assert (code, output) == (1, "error: no row 'both' (there are: two-phases)\n")
+    assert ablate("phases", "--rows", "both") == (0, output_of("phases both", "saliency AP 34.0 on test"))
+    assert ablate("cues") == (0, output_of("cues two-phases", "mIoU 40.0 on test"))
+    assert runs("phases").drop(columns="commit").to_dict("records")[0] == {
+        "row": "both", "seed": 0, "overrides": "heat_maps.merged=one merged ~sec sec=[]", "split": "test",
+        "saliency_ap": 0.34, "saliency_ap_boxes": pytest.approx(float("nan"), nan_ok=True), "point_map": 0.5,
+        "point_map_centre": pytest.approx(float("nan"), nan_ok=True), "peak_pixels": 12.4, "peak_diagonals": 0.125,
+    }  # fmt: skip
+    assert runs("cues")["overrides"].tolist() == [
+        "segments=[narrow] sec.narrow=${sec.wide} sec.narrow.losses=[seed]",
+    ]
+    text = (project / "docs/results.md").read_text()
+    assert "\n".join([
+        "| row | seeds | paper saliency AP | saliency AP | against boxes | paper point mAP | point mAP "
+        "| of image centres | paper peaks apart | peaks apart |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| first | - | 32.50 | - | - | - | - | - | - | - |",
+        "| both | 0 | 37.70 | 34.0 | - | - | 50.0 | - | 69 | 12 |",
+        "<!-- /ablation:phases -->",
+    ]) in text  # fmt: skip
+    assert "| row | seeds | paper mIoU | mIoU |\n| --- | --- | ---: | ---: |\n| two-phases | 0 | 53.10 | 40.0 |" in text
+    assert f"Preset demo, code of {git('rev-parse', 'HEAD')[:10]}.\n" in text
 
 
 @pytest.mark.usefixtures("project")
@@ -159,7 +251,7 @@ def test_row_with_other_overrides_replaces_the_old_one() -> None:
     git("commit", "--quiet", "--allow-empty", "--message", "next")
     pd.DataFrame([old, old | {"row": "gone"}]).to_csv(path, index=False)
     assert ablate("fusion", "--rows", "multiply")[0] == 0
-    assert read_rows(path)[["row", "gt_known"]].values.tolist() == [["gone", 0.1], ["multiply", 0.5]]
+    assert runs("fusion")[["row", "gt_known"]].values.tolist() == [["gone", 0.1], ["multiply", 0.5]]
 
 
 def test_without_a_table_all_are_listed(project: Path) -> None:
@@ -214,7 +306,10 @@ def test_what_is_not_committed_or_edited_is_refused(project: Path, name: str, te
     ("change", "message"),
     [
         (("title: Fusion\n", ""), "title: Field required"),
-        (("paper: {gt_known", "paper: {gtknown"), "rows.0.paper"),
+        (("paper: {gt_known", "paper: {gtknown"), "multiply: no figure 'gtknown' of papers; did you mean 'gt_known'?"),
+        (("classifier: lite", "measure: boxes"), "no measure 'boxes'"),
+        (("classifier: lite", "measure: heat_maps"), "row multiply: no figure 'gt_known'"),
+        (("title: Fusion", "title: Fusion\nmeasure: segmentation"), "classifier: Extra inputs"),
         (("name: other", "name: multiply"), "two rows of one name"),
         (("name: other", "name: a b"), "rows.2.name"),
         ((TABLE, "- a\n"), "not a table"),
@@ -229,15 +324,52 @@ def test_bad_definition_is_named(tmp_path: Path, change: tuple[str, str], messag
     assert message in str(caught.value)
 
 
+def table_of(measure: str, method: str, *rows: Row, **others: Any) -> Table:
+    content = {"name": "t", "title": "", "source": "", "preset": "", "measure": measure, "method": method, "rows": rows}
+    return MEASURES[measure].model_validate(content | others)
+
+
+ROW = Row(name="a")
+
+
+@pytest.mark.parametrize(
+    ("table", "target", "overrides"),
+    [
+        (table_of("localization", "m", ROW), "evaluate_localization@m", {"methods": ["m"]}),
+        (table_of("heat_maps", "m", ROW), "evaluate_heat_maps@m", {"heat_maps.m": "m"}),
+        (table_of("heat_maps", "m", ROW, peaks_from="one"), "evaluate_heat_maps@m", {"heat_maps.m": "one m"}),
+        (table_of("heat_maps", "one", ROW, peaks_from="one"), "evaluate_heat_maps@one", {"heat_maps.one": "one"}),
+        (table_of("segmentation", "m", ROW), "evaluate_segmentation@m", {"segments": ["m"]}),
+    ],
+)
+def test_what_is_measured_decides_on_target_and_entry(table: Table, target: str, overrides: dict[str, Any]) -> None:
+    assert table.targets(ROW) == [target]
+    assert table.overrides(ROW) == overrides
+
+
+def test_heat_maps_of_a_method_beside_others() -> None:
+    own = {"saliency_ap": None, "saliency_ap_boxes": 0.5, "point_map": 0.7}
+    found = {
+        "test": {"stores": {"one": {}, "two": own}, "peak_distance": {"one to two": {"pixels": 9.0, "diagonals": 0.1}}},
+        "train-fullsup": {"stores": {"one": {}}, "peak_distance": {}},
+    }
+    files = {"heat_maps/two.json": found}
+    far = own | {"peak_pixels": 9.0, "peak_diagonals": 0.1}
+    assert table_of("heat_maps", "two", ROW, peaks_from="one").read_figures(ROW, files.__getitem__) == {"test": far}
+    alone = table_of("heat_maps", "two", ROW)
+    assert alone.read_figures(ROW, files.__getitem__)["test"]["peak_pixels"] is None
+    assert "peaks apart" not in [column.title for column in alone.columns()]
+
+
 def test_overrides_leaf_by_leaf() -> None:
     row = Row(name="a", params={"cam.mff": {"levels": [-2, -1], "training": {"epochs": 1}}, "cam.mff.fusion": "add"})
-    table = Table(name="t", title="", source="", preset="", method="mff", params={"cam.mff.fusion": "sum"}, rows=(row,))
+    table = table_of("localization", "mff", row, params={"cam.mff.fusion": "sum"})
     found = table.overrides(row)
     expected = {"methods": ["mff"], "cam.mff.fusion": "add", "cam.mff.levels": [-2, -1], "cam.mff.training.epochs": 1}
     assert found == expected
-    assert words(found | {"crf": None, "a": True, "b": 1e-5, "c": {}}) == [
+    assert words(found | {"crf": None, "a": True, "b": 1e-5, "c": {}, "d": []}) == [
         '++methods=["mff"]', '++cam.mff.fusion="add"', "++cam.mff.levels=[-2,-1]", "++cam.mff.training.epochs=1",
-        "~crf", "++a=true", "++b=1e-05", "++c={}",
+        "~crf", "++a=true", "++b=1e-05", "++c={}", "~d", "++d=[]",
     ]  # fmt: skip
     assert description({"a.b": ["x", "y"], "c": None}) == "a.b=[x,y] ~c"
 
@@ -275,7 +407,7 @@ def test_pick_keeps_the_users_order() -> None:
 
 
 def test_document_shows_ours_beside_the_papers(tmp_path: Path) -> None:
-    table = Table(**{"name": "fusion"} | yaml.safe_load(TABLE))
+    table = LocalizationTable(**{"name": "fusion"} | yaml.safe_load(TABLE))
     (tmp_path / "docs").mkdir()
     document = tmp_path / "docs" / "results.md"
     document.write_text("# By hand\n<!-- ablation:fusion -->\nold\n<!-- /ablation:fusion -->\nkept\n")
@@ -284,7 +416,7 @@ def test_document_shows_ours_beside_the_papers(tmp_path: Path) -> None:
     assert text.startswith("# By hand\n<!-- ablation:fusion -->\n### Fusion\n\nA paper, Table 2.\n")
     assert text.count("Not run yet.") == 2
     assert "<!-- /ablation:fusion -->\nkept\n\n<!-- ablation:second -->\n" in text
-    runs = [
+    figures = [
         ("multiply", 0, "test", 0.8),
         ("multiply", 1, "test", 0.9),
         ("other", 0, "test", 0.7),
@@ -294,7 +426,7 @@ def test_document_shows_ours_beside_the_papers(tmp_path: Path) -> None:
         dict.fromkeys(COLUMNS, float("nan"))
         | {"row": row, "seed": seed, "split": split, "gt_known": figure, "gt_known_low": 0.65, "gt_known_high": 0.75,
            "gt_known_oracle": 0.95, "centre_box": 0.4, "threshold": 0.25, "commit": "abc"}
-        for row, seed, split, figure in runs
+        for row, seed, split, figure in figures
     ]  # fmt: skip
     (tmp_path / RESULTS / "cub").mkdir(parents=True)
     pd.DataFrame(rows).to_csv(tmp_path / RESULTS / "cub" / "fusion.csv", index=False)

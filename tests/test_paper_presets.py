@@ -10,16 +10,22 @@ import torch
 import yaml
 from torch import Tensor
 
-from wsol_core.ablations.definition import filled, read_tables
+from wsol_core.ablations.overrides import filled
+from wsol_core.ablations.tables import read_tables
 from wsol_core.data.loading import Batch
 from wsol_core.gaussian import GaussianParams
-from wsol_core.methods import bcct, classifier, fam, psol, spol, wsfl
+from wsol_core.map_voting import VotingParams
+from wsol_core.methods import bcct, classifier, fam, psol, sec, spol, two_phase, wsfl
 from wsol_core.oracle import OracleParams
 from wsol_core.params import Block
 from wsol_core.presets import preset_text
+from wsol_core.saliency import SaliencyParams
+from wsol_core.seeds import SeedParams
+from wsol_core.segments import SegmentParams
 from wsol_core.training import TrainingParams, parameter_groups
 
 ROOT = Path(__file__).parents[1]
+PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 PRESETS = ("spol-cub", "spol-imagenet", "wsfl-cub", "wsfl-imagenet")
 SIDE, CLASSES = 64, 3
 LABELS = torch.tensor([0, 2])
@@ -153,28 +159,60 @@ def changed(params: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]
     return params
 
 
-@pytest.mark.parametrize(("table", "row"), list(rows()))
-def test_row_is_a_method_of_typed_blocks(table: Any, row: Any) -> None:
-    params = blocks(table.preset)
-    params = changed(params, filled(table.overrides(row), params, {"start": "somewhere.safetensors", "vgg16": "none"}))
-    method = table.method_of(row)
-    GaussianParams.model_validate(params["gaussian"]).of("cam")
+MODELS: dict[str, type[Block]] = {
+    "cam": spol.CamParams,
+    "psol": psol.PsolParams,
+    "fam": fam.FamParams,
+    "bcct": bcct.BCCTParams,
+    "transferred": wsfl.TransferredParams,
+    "phase_one": two_phase.PhaseParams,
+    "phase_two": two_phase.LaterPhaseParams,
+    "two_phase": VotingParams,
+    "saliency": SaliencyParams,
+}
+
+
+class SecEntry(Block):
+    seeds: SeedParams
+    network: sec.SecParams
+    segments: SegmentParams
+
+
+def made_by(params: dict[str, Any]) -> set[str]:
+    """The methods whose entries fit their typed blocks."""
     spol.SegmentationParams.model_validate(params["segmentation"]["network"])
-    models: dict[str, type[Block]] = {
-        "cam": spol.CamParams,
-        "psol": psol.PsolParams,
-        "fam": fam.FamParams,
-        "bcct": bcct.BCCTParams,
-        "transferred": wsfl.TransferredParams,
-    }
     made = {"ddt", "foreground"} | {f"segmentation-{source}" for source in params["segmentation"]["sources"]}
-    for block, model in models.items():
-        for name, content in params.get(block, {}).items():
+    for block, model in MODELS.items():
+        for name, content in dict(params.get(block, {})).items():
             model.model_validate(content)
             made |= {name, f"{name}-branch"} if block == "bcct" else {name}
     for name, content in params.get("oracle", {}).items():
         OracleParams.model_validate(content["targets"])
         wsfl.ForegroundParams.model_validate(content["network"])
         made.add(name)
-    assert method in made
-    assert table.classifier is None or table.classifier in params["classifier"]
+    for name, content in dict(params["sec"]).items():
+        SecEntry.model_validate(content)
+        made.add(name)
+    return made
+
+
+def read_by(params: dict[str, Any]) -> set[str]:
+    """The methods whose output another entry of Two-Phase learning or SEC reads."""
+    keys = {"phase_two": ["seen"], "two_phase": ["first", "second"], "saliency": ["network"]}
+    found = {content[key] for block, own in keys.items() for content in dict(params[block]).values() for key in own}
+    return found | {content["seeds"][key] for content in dict(params["sec"]).values() for key in ("maps", "saliency")}
+
+
+@pytest.mark.parametrize(("table", "row"), list(rows()))
+def test_row_is_a_method_of_typed_blocks(table: Any, row: Any) -> None:
+    params = blocks(table.preset)
+    params = changed(params, filled(table.overrides(row), params, {"start": "somewhere.safetensors", "vgg16": "none"}))
+    GaussianParams.model_validate(params["gaussian"]).of("cam")
+    made = made_by(params)
+    assert {table.method_of(row)} | read_by(params) <= made
+    for target in table.targets(row):
+        stage, _, key = target.partition("@")
+        names = PIPELINE[stage]["foreach"].removeprefix("${").removesuffix("}")
+        assert key in params[names], f"no stage {target}"
+    if table.measure == "heat_maps":
+        assert set(params["heat_maps"][table.method_of(row)].split()) <= made

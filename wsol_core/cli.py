@@ -3,7 +3,7 @@
 A command imports what it needs, so that `wsol --help` answers at once.
 """
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -40,7 +40,7 @@ def use(
 @app.command()
 def results(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, figures between 0 and 1.")] = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="As a Markdown table, in percent.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="As Markdown tables, in percent.")] = False,
     readme: Annotated[bool, typer.Option("--readme", help="Rewrite the tables in README.md.")] = False,
 ) -> None:
     """Print every figure of the current preset."""
@@ -56,12 +56,13 @@ def results(
             typer.echo(found.as_json(figures, sources))
         elif markdown:
             typer.echo(found.as_markdown(figures))
-        elif not any(figures.values()):
+        elif sections := found.sections(figures):
+            for section in sections:
+                _print_table(f"{preset}: {section.title}", section.header, section.words, section.rows)
+        else:
             typer.echo(
                 f"{preset}: the data set has no annotations, so there are no figures; boxes and maps are in data/"
             )
-        else:
-            _print_table(preset, found.HEADER, found.rows(figures))
 
 
 @app.command()
@@ -94,13 +95,14 @@ def _current() -> tuple[str, list[str]]:
     return name, list((content.get("segmentation") or {}).get("sources") or [])
 
 
-def _print_table(preset: str, header: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> None:
+def _print_table(title: str, header: Sequence[str], words: int, rows: Sequence[Sequence[str]]) -> None:
+    """Print rows of texts, as many as `words`, and figures."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{preset}: share of images with IoU > 0.5, in percent")
+    table = Table(title=title)
     for position, name in enumerate(header):
-        table.add_column(name, justify="left" if position < 2 else "right")
+        table.add_column(name, justify="left" if position < words else "right")
     for cells in rows:
         table.add_row(*cells)
     Console().print(table)

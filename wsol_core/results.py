@@ -3,8 +3,9 @@
 import json
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from wsol_core.errors import InputError
 from wsol_core.files import atomic_path
@@ -15,26 +16,48 @@ HEADER = (
     "method", "split", "GT-known", "Top-1", "Top-5", "at best of fullsup", "at best of split", "centre box",
     "threshold", "MaxBoxAccV2", "PxAP",
 )  # fmt: skip
+STORE_FIGURES = ("saliency_ap", "saliency_ap_boxes", "point_map", "point_map_centre")
 SEGMENTATION = "segmentation"
+KINDS = ("localization", "heat_maps", "segmentation")
 
 Figures = dict[str, dict[str, dict[str, Any]]]
 """Method -> split -> name -> value."""
+Cells = tuple[str, ...]
 
 
-def read_results(preset: str, project: Path = Path()) -> Figures:
-    """The metrics files of a preset, whole, in order of the methods' names.
+@dataclass(frozen=True)
+class Results:
+    """The metrics files of a preset, whole, in order of their names."""
 
-    `top1_loc` and `top5_loc` are those with the classifier whose name comes first.
+    localization: Figures
+    """with `top1_loc` and `top5_loc` of the classifier whose name comes first"""
+    heat_maps: Figures
+    """by entry of `heat_maps` and split: figures by store, distances of peaks by pair of stores"""
+    segmentation: Figures
+
+
+class Section(NamedTuple):
+    """A table: texts first, as many as `words`, then figures."""
+
+    title: str
+    header: Cells
+    words: int
+    rows: list[Cells]
+
+
+def read_results(preset: str, project: Path = Path()) -> Results:
+    """The metrics files of a preset.
 
     Raises:
         InputError: there are none, or one is damaged.
     """
-    results = _read_folder(project / "results" / preset / "localization")
-    if not results:
-        raise InputError(f"results/{preset}/localization: no results of preset {preset!r} yet; run `make repro`")
-    classifiers = _read_folder(project / "results" / preset / "classification")
+    folder = project / "results" / preset
+    results = Results(*(_read_folder(folder / kind) for kind in KINDS))
+    if not any(vars(results).values()):
+        raise InputError(f"results/{preset}: no results of preset {preset!r} yet; run `make repro`")
+    classifiers = _read_folder(folder / "classification")
     classified = next(iter(classifiers.values())) if classifiers else {}
-    for method, splits in results.items():
+    for method, splits in results.localization.items():
         for split, found in splits.items():
             top = classified.get(split, {}).get("methods", {}).get(method, {})
             found |= {name: top[name] for name in TOP if name in top}
@@ -52,23 +75,53 @@ def _read_folder(folder: Path) -> dict[str, Any]:
     return results
 
 
-def as_json(results: Figures, sources: Sequence[str]) -> str:
-    """The figures named in `FIGURES` of every method and split, between 0 and 1, null where there is none.
+def as_json(results: Results, sources: Sequence[str]) -> str:
+    """The figures as the tables have them, between 0 and 1 or in pixels, null where there is none.
 
-    `segmentation` stands for the segmentation learnt from the first of `sources`.
+    `localization`: those named in `FIGURES` of every method and split, where `segmentation` stands for the segmentation
+    learnt from the first of `sources`. `heat_maps` and `segmentation`, where the preset has them: of the former, by
+    split, those in `STORE_FIGURES` of each store and the distances of their peaks; of the latter `miou`.
     """
     first = f"{SEGMENTATION}-{sources[0]}" if sources else ""
-    methods = results | ({SEGMENTATION: results[first]} if first in results else {})
-    figures = {
-        method: {split: {name: found.get(name) for name in FIGURES} for split, found in splits.items()}
-        for method, splits in sorted(methods.items())
+    located = results.localization
+    methods = located | ({SEGMENTATION: located[first]} if first in located else {})
+    figures: dict[str, Any] = {"localization": _chosen(dict(sorted(methods.items())), FIGURES)}
+    if results.heat_maps:
+        figures["heat_maps"] = {
+            name: {
+                split: _chosen({"stores": found["stores"]}, STORE_FIGURES) | {"peak_distance": found["peak_distance"]}
+                for split, found in splits.items()
+            }
+            for name, splits in results.heat_maps.items()
+        }
+    if results.segmentation:
+        figures["segmentation"] = _chosen(results.segmentation, ("miou",))
+    return json.dumps(figures, indent=2)
+
+
+def _chosen(figures: Figures, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    return {
+        outer: {inner: {name: found.get(name) for name in names} for inner, found in values.items()}
+        for outer, values in figures.items()
     }
-    return json.dumps({"localization": figures}, indent=2)
 
 
-def rows(results: Figures) -> Iterator[tuple[str, ...]]:
-    """The cells under `HEADER`: figures in percent, the calibrated one with its 95 % interval."""
-    for method, splits in results.items():
+def sections(results: Results) -> list[Section]:
+    """The tables with figures, in percent: boxes, heat maps, distances of their peaks, segmentations."""
+    stores = ("heat maps", "split", "store", "saliency AP", "against boxes", "point mAP", "of image centres")
+    peaks = ("heat maps", "split", "peaks", "pixels", "of the diagonal")
+    found = (
+        Section("share of images with IoU > 0.5, in percent", HEADER, 2, list(_located(results.localization))),
+        Section("heat maps, in percent", stores, 3, list(_stores(results.heat_maps))),
+        Section("distance of peaks", peaks, 3, list(_peaks(results.heat_maps))),
+        Section("segmentation, in percent", ("method", "split", "mIoU"), 2, list(_segmented(results.segmentation))),
+    )
+    return [section for section in found if section.rows]
+
+
+def _located(figures: Figures) -> Iterator[Cells]:
+    """The calibrated figure with its 95 % interval."""
+    for method, splits in figures.items():
         for split, found in splits.items():
             threshold = found.get("threshold")
             others = (_percent(found.get(name)) for name in (*TOP, *FIGURES[1:4]))
@@ -77,14 +130,39 @@ def rows(results: Figures) -> Iterator[tuple[str, ...]]:
             yield method, split, _with_interval(found), *others, threshold_cell, *pixels
 
 
-def as_markdown(results: Figures) -> str:
-    """A Markdown table."""
-    rule = ("---", "---", *["---:"] * (len(HEADER) - 2))
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (HEADER, rule, *rows(results)))
+def _stores(figures: Figures) -> Iterator[Cells]:
+    for name, splits in figures.items():
+        for split, found in splits.items():
+            for store, own in found["stores"].items():
+                yield name, split, store, *(_percent(own.get(each)) for each in STORE_FIGURES)
+
+
+def _peaks(figures: Figures) -> Iterator[Cells]:
+    for name, splits in figures.items():
+        for split, found in splits.items():
+            for pair, apart in found["peak_distance"].items():
+                pixels = apart["pixels"]
+                yield name, split, pair, "-" if pixels is None else f"{pixels:.0f}", _percent(apart["diagonals"])
+
+
+def _segmented(figures: Figures) -> Iterator[Cells]:
+    for method, splits in figures.items():
+        for split, found in splits.items():
+            yield method, split, _percent(found.get("miou"))
+
+
+def as_markdown(results: Results) -> str:
+    """A Markdown table for each section, an empty line between."""
+    return "\n\n".join(_table(section) for section in sections(results))
+
+
+def _table(section: Section) -> str:
+    rule = (*["---"] * section.words, *["---:"] * (len(section.header) - section.words))
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (section.header, rule, *section.rows))
 
 
 def update_readme(project: Path = Path()) -> list[str]:
-    """Rewrite the tables between `<!-- results:PRESET -->` and `<!-- /results:PRESET -->` in `README.md`.
+    """Rewrite what stands between `<!-- results:PRESET -->` and `<!-- /results:PRESET -->` in `README.md`.
 
     Returns:
         The presets whose tables the README holds.
@@ -96,23 +174,23 @@ def update_readme(project: Path = Path()) -> list[str]:
     text = path.read_text(encoding="utf-8")
     presets = [preset for preset in re.findall(r"<!-- results:([\w.-]+) -->", text) if _has_results(project, preset)]
     for preset in presets:
-        text = _with_table(text, preset, as_markdown(read_results(preset, project)))
+        text = _with_tables(text, preset, as_markdown(read_results(preset, project)))
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return presets
 
 
-def _with_table(text: str, preset: str, table: str) -> str:
+def _with_tables(text: str, preset: str, tables: str) -> str:
     opening, closing = f"<!-- results:{preset} -->\n", f"<!-- /results:{preset} -->"
     before, _, rest = text.partition(opening)
     _, end, after = rest.partition(closing)
     if not end:
         raise InputError(f"README.md: `{opening.strip()}` has no `{closing}` after it")
-    return f"{before}{opening}{table}\n{end}{after}"
+    return f"{before}{opening}{tables}\n{end}{after}"
 
 
 def _has_results(project: Path, preset: str) -> bool:
-    return (project / "results" / preset / "localization").is_dir()
+    return any((project / "results" / preset / kind).is_dir() for kind in KINDS)
 
 
 def _percent(figure: float | None) -> str:

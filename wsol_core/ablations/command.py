@@ -6,9 +6,10 @@ from typing import Any
 
 import yaml
 
-from wsol_core.ablations.definition import Table, pick, read_tables
+from wsol_core.ablations.definition import Table
 from wsol_core.ablations.document import update_docs
 from wsol_core.ablations.runs import RESULTS, read_rows, run_missing
+from wsol_core.ablations.tables import pick, read_tables
 from wsol_core.errors import InputError
 from wsol_core.params import preset
 
@@ -17,7 +18,7 @@ def lines() -> list[str]:
     """A line for each table: name, preset that it is meant for, rows that are done with the preset in use, title."""
     found, current = [], preset()
     for table in read_tables().values():
-        runs = read_rows(RESULTS / current / f"{table.name}.csv")
+        runs = read_rows(RESULTS / current / f"{table.name}.csv", table)
         done = len({row.name for row in table.rows} & set(runs["row"]))
         found.append(f"{table.name:24}{table.preset:15}{done:3} of {len(table.rows):2} rows  {table.title}")
     return found

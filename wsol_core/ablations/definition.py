@@ -1,27 +1,31 @@
-"""Ablations: a table of a paper as a file `ablations/TABLE.yaml`, each of its rows a change of parameters."""
+"""Ablations: a table of a paper, each of its rows a change of parameters; `tables` has the kinds of tables."""
 
-import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
-import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, model_validator
 
-from wsol_core.errors import InputError, nearest
+from wsol_core.ablations.overrides import Overrides, leaves
+from wsol_core.errors import nearest
 from wsol_core.params import Block
-from wsol_core.presets import apply_preset
 
-FOLDER = Path("ablations")
-MISSING = object()
-VARIABLE = re.compile(r"\$\{([\w.-]+)\}")
-
-T = TypeVar("T")
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
-PaperFigure = Literal["gt_known", "top1_loc", "top5_loc"]
-Overrides = dict[str, Any]
-"""Dotted key -> value; None deletes the key."""
+Unit = Literal["percent", "share", "pixels"]
+Read = Callable[[str], dict[str, Any]]
+"""The content of a JSON file, by its path from `results/PRESET`."""
+Figures = dict[str, dict[str, Any]]
+"""Split -> name -> value."""
+
+
+class Column(NamedTuple):
+    """A figure as the document shows it."""
+
+    title: str
+    figure: str
+    unit: Unit = "percent"
+    in_paper: bool = True
+    """whether papers have it, in the same unit; theirs stands to its left"""
 
 
 class Row(Block):
@@ -33,15 +37,22 @@ class Row(Block):
     """what it changes: dotted keys; a mapping changes the keys inside it, null deletes; `${NAME}`: see `filled`"""
     method: str | None = None
     """whose figures are read; none for the table's"""
-    paper: dict[PaperFigure, float] = Field(default={})
-    """the paper's figures, percent"""
+    paper: dict[str, float] = Field(default={})
+    """the paper's figures, by name"""
 
 
 class Table(Block):
     """A table and how it is made."""
 
+    figures: ClassVar[tuple[str, ...]]
+    """what is kept of each run and split: columns of the CSV"""
+    baseline: ClassVar[tuple[str, str] | None] = None
+    """a figure that all rows share: how the document says it, and its name"""
+
     name: Name
     """that of the file"""
+    measure: str
+    """what is measured: the stage `evaluate_MEASURE@METHOD` writes `results/PRESET/MEASURE/METHOD.json`"""
     title: str
     """one line"""
     source: str
@@ -50,14 +61,23 @@ class Table(Block):
     """the preset that the rows are meant for"""
     method: str
     """whose figures are read"""
-    classifier: str | None = None
-    """classifier for Top-1 and Top-5; none for GT-known alone"""
     params: Overrides = Field(default={})
     """what all rows change"""
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
     """of the runs, where the user names none"""
     rows: Annotated[tuple[Row, ...], Field(min_length=1)]
     """in the paper's order"""
+
+    @model_validator(mode="after")
+    def _rows_fit(self) -> Self:
+        if len(self.rows_by_name()) < len(self.rows):
+            raise ValueError("two rows of one name")
+        known = [column.figure for column in self.columns() if column.in_paper]
+        for row in self.rows:
+            for figure in row.paper:
+                if figure not in known:
+                    raise ValueError(f"row {row.name}: no figure {figure!r} of papers{nearest(figure, known)}")
+        return self
 
     def rows_by_name(self) -> dict[str, Row]:
         """In the same order."""
@@ -69,120 +89,20 @@ class Table(Block):
 
     def targets(self, row: Row) -> list[str]:
         """The DVC stages that the row needs."""
-        classified = [f"evaluate_classification@{self.classifier}"] if self.classifier else []
-        return [f"evaluate_localization@{self.method_of(row)}", *classified]
+        return [f"evaluate_{self.measure}@{self.method_of(row)}"]
 
     def overrides(self, row: Row) -> Overrides:
-        """What the row changes, leaf by leaf; no other method is evaluated."""
-        return {"methods": [self.method_of(row)]} | dict(_leaves(self.params)) | dict(_leaves(row.params))
+        """What the row changes, leaf by leaf; its method is evaluated whether the preset does so or not."""
+        return self.evaluated(self.method_of(row)) | dict(leaves(self.params)) | dict(leaves(row.params))
 
+    def read_figures(self, row: Row, read: Read) -> Figures:
+        """The figures of a run, `figures` among them; no split where nothing could be measured."""
+        return read(f"{self.measure}/{self.method_of(row)}.json")
 
-def read_tables(project: Path = Path()) -> dict[str, Table]:
-    """The tables of `ablations/`, by name.
+    @abstractmethod
+    def columns(self) -> Sequence[Column]:
+        """What the document shows, the main figure first."""
 
-    Raises:
-        InputError: a file is not a table.
-    """
-    return {path.stem: _read(path) for path in sorted((project / FOLDER).glob("*.yaml"), key=lambda path: path.stem)}
-
-
-def pick(known: Mapping[str, T], names: Sequence[str], kind: str) -> list[T]:
-    """The values of `names`.
-
-    Raises:
-        InputError: a name is unknown; the message names the nearest.
-    """
-    for name in names:
-        if name not in known:
-            raise InputError(f"no {kind} {name!r}{nearest(name, known)} (there are: {', '.join(known)})")
-    return [known[name] for name in names]
-
-
-def filled(overrides: Overrides, params: Mapping[str, Any], values: Mapping[str, Any]) -> Overrides:
-    """`overrides` with what `${NAME}` stands for, leaf by leaf, less deletions of what is not there.
-
-    Args:
-        overrides: of a row.
-        params: all parameters in use; `${a.b}` is what stands there, a whole block maybe.
-        values: the user's, which come first.
-
-    Raises:
-        InputError: a name is neither a value nor a parameter.
-    """
-
-    def value(old: Any) -> Any:
-        if isinstance(old, list):
-            return [value(each) for each in old]
-        match = VARIABLE.fullmatch(old) if isinstance(old, str) else None
-        return _named(match[1], params, values) if match else old
-
-    leaves = dict(_leaves({key: value(old) for key, old in overrides.items()}))
-    return {key: each for key, each in leaves.items() if each is not None or _at(params, key) is not MISSING}
-
-
-def _named(name: str, params: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
-    found = values.get(name, _at(params, name))
-    if found is MISSING:
-        raise InputError(f"what is {name!r}? It is no parameter; give --value {name}=...")
-    return found
-
-
-def _at(params: Any, name: str) -> Any:
-    for key in name.split("."):
-        if not isinstance(params, Mapping) or key not in params:
-            return MISSING
-        params = params[key]
-    return params
-
-
-def refuse_unknown(params_text: str, overrides: Overrides) -> None:
-    """Hold the keys against the parameters.
-
-    Raises:
-        InputError: a key is unknown; the message names the nearest.
-    """
-    patch: dict[str, Any] = {}
-    for key, value in overrides.items():
-        *parents, last = key.split(".")
-        inner = patch
-        for parent in parents:
-            inner = inner.setdefault(parent, {})
-        inner[last] = value
-    apply_preset(params_text, patch)
-
-
-def words(overrides: Overrides) -> list[str]:
-    """The words after `-S` of `dvc exp run`, in Hydra's grammar: `++key=value` changes or adds, `~key` deletes."""
-    return [f"~{key}" if each is None else f"++{key}={_value(each)}" for key, each in overrides.items()]
-
-
-def _value(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
-def description(overrides: Overrides) -> str:
-    """The overrides as one line for a reader."""
-    return " ".join(words(overrides)).replace("++", "").replace('"', "")
-
-
-def _leaves(content: Mapping[str, Any], place: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
-    for key, value in content.items():
-        if isinstance(value, Mapping) and value:
-            yield from _leaves(value, (*place, key))
-        else:
-            yield ".".join((*place, key)), value
-
-
-def _read(path: Path) -> Table:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        table = Table.model_validate({"name": path.stem} | content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
-        raise InputError(f"{path}: not a table of `key: value` lines ({error})") from error
-    names = [row.name for row in table.rows]
-    if len(set(names)) < len(names):
-        raise InputError(f"{path}: two rows of one name")
-    return table
+    @abstractmethod
+    def evaluated(self, method: str) -> Overrides:
+        """The parameters with which DVC has the stage that evaluates a method, and none for others if lists say so."""

@@ -6,14 +6,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from wsol_core.ablations.definition import PaperFigure, Row, Table
+from wsol_core.ablations.definition import Column, Row, Table, Unit
 from wsol_core.ablations.runs import RESULTS, read_rows
 from wsol_core.files import atomic_path
 
 DOCS = Path("docs/results.md")
 SPLIT = "test"
-HEADER = ("row", "seeds", "paper GT-known", "GT-known", "at best of split", "threshold")
-TOP_HEADER = ("paper Top-1", "Top-1", "paper Top-5", "Top-5")
+FORMATS: dict[Unit, Callable[[float], str]] = {
+    "percent": lambda share: f"{100 * share:.1f}",
+    "share": "{:.2f}".format,
+    "pixels": "{:.0f}".format,
+}
 
 
 def update_docs(tables: dict[str, Table], project: Path = Path()) -> None:
@@ -44,41 +47,44 @@ def section(table: Table, project: Path = Path()) -> str:
     if not found:
         return "\n".join([*lines, "Not run yet."])
     for path in found:
-        figures = read_rows(path)
+        figures = read_rows(path, table)
         figures = figures[figures["split"] == SPLIT]
-        lines += [_caption(path.parent.name, figures), "", *_markdown(table, figures), ""]
+        lines += [_caption(path.parent.name, table, figures), "", *_markdown(table, figures), ""]
     return "\n".join(lines[:-1])
 
 
-def _caption(preset: str, figures: pd.DataFrame) -> str:
+def _caption(preset: str, table: Table, figures: pd.DataFrame) -> str:
     commits = ", ".join(sorted(figures["commit"].unique()))
-    return f"Preset {preset}, code of {commits}; the best centred box has {_over_seeds(figures[:1], 'centre_box')}."
+    baseline = ""
+    if table.baseline:
+        says, name = table.baseline
+        baseline = f"; {says} {_over_seeds(figures[:1], name)}"
+    return f"Preset {preset}, code of {commits}{baseline}."
 
 
 def _markdown(table: Table, figures: pd.DataFrame) -> Iterator[str]:
-    header = HEADER + (TOP_HEADER if table.classifier else ())
-    yield f"| {' | '.join(header)} |"
-    yield f"| {' | '.join(['---', '---', *['---:'] * (len(header) - 2)])} |"
+    titles = [
+        title
+        for column in table.columns()
+        for title in ([f"paper {column.title}"] if column.in_paper else []) + [column.title]
+    ]
+    yield f"| {' | '.join(['row', 'seeds', *titles])} |"
+    yield f"| {' | '.join(['---', '---', *['---:'] * len(titles)])} |"
     for row in table.rows:
         cells = _cells(table, row, figures[figures["row"] == row.name])
         yield f"| {' | '.join(cells)} |"
 
 
-def _cells(table: Table, row: Row, found: pd.DataFrame) -> list[str]:
-    seeds = ", ".join(str(seed) for seed in sorted(found["seed"])) or "-"
-    cells = [row.name, seeds, _paper(row, "gt_known"), _over_seeds(found, "gt_known")]
-    cells += [_over_seeds(found, "gt_known_oracle"), _over_seeds(found, "threshold", "{:.2f}".format)]
-    if table.classifier:
-        cells += [_paper(row, "top1_loc"), _over_seeds(found, "top1_loc")]
-        cells += [_paper(row, "top5_loc"), _over_seeds(found, "top5_loc")]
-    return cells
+def _cells(table: Table, row: Row, found: pd.DataFrame) -> Iterator[str]:
+    yield row.name
+    yield ", ".join(str(seed) for seed in sorted(found["seed"])) or "-"
+    for column in table.columns():
+        if column.in_paper:
+            yield _paper(row, column)
+        yield _over_seeds(found, column.figure, FORMATS[column.unit])
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}"
-
-
-def _over_seeds(found: pd.DataFrame, name: str, show: Callable[[float], str] = _percent) -> str:
+def _over_seeds(found: pd.DataFrame, name: str, show: Callable[[float], str] = FORMATS["percent"]) -> str:
     """The mean over seeds with the lowest and the highest; of a single seed the figure with its bootstrap interval."""
     values = found[name].dropna()
     if values.empty:
@@ -91,6 +97,9 @@ def _over_seeds(found: pd.DataFrame, name: str, show: Callable[[float], str] = _
     return f"{show(values.mean())} ({show(bounds[0])} to {show(bounds[1])})"
 
 
-def _paper(row: Row, name: PaperFigure) -> str:
-    figure = row.paper.get(name)
-    return "-" if figure is None else f"{figure:.2f}"
+def _paper(row: Row, column: Column) -> str:
+    """As the paper has it: percent with two digits, pixels whole."""
+    figure = row.paper.get(column.figure)
+    if figure is None:
+        return "-"
+    return f"{figure:.0f}" if column.unit == "pixels" else f"{figure:.2f}"

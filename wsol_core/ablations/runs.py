@@ -9,14 +9,15 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 import pandas as pd
 import yaml
 
-from wsol_core.ablations.definition import Overrides, Row, Table, description, filled, refuse_unknown, words
+from wsol_core.ablations.definition import Row, Table
+from wsol_core.ablations.overrides import Overrides, description, filled, refuse_unknown, words
 from wsol_core.errors import InputError
 from wsol_core.files import write_csv
 from wsol_core.params import PARAMS, preset
@@ -25,29 +26,20 @@ from wsol_core.presets import edits
 RESULTS = Path("results/ablations")
 LOGS = Path("logs/ablations")
 CODE = ("dvc.yaml", "stages", "wsol_core")
-FIGURES = (
-    "gt_known",
-    "gt_known_low",
-    "gt_known_high",
-    "gt_known_fullsup",
-    "gt_known_oracle",
-    "centre_box",
-    "threshold",
-)
-CLASSIFIED = ("top1_loc", "top1_loc_low", "top1_loc_high", "top5_loc")
-COLUMNS = ("row", "seed", "overrides", "commit", "split", *FIGURES, *CLASSIFIED)
+KEYS = ("row", "seed", "overrides", "commit", "split")
 
 
-def read_rows(path: Path) -> pd.DataFrame:
-    """The table of a CSV file, columns `COLUMNS`; empty where there is none.
+def read_rows(path: Path, table: Table) -> pd.DataFrame:
+    """The CSV file of a table, columns `KEYS` and its figures; empty where there is none.
 
     Raises:
         InputError: it is damaged.
     """
+    columns = [*KEYS, *table.figures]
     if not path.exists():
-        return pd.DataFrame(columns=list(COLUMNS))
+        return pd.DataFrame(columns=columns)
     try:
-        return pd.read_csv(path, dtype={"overrides": str, "commit": str})[list(COLUMNS)]
+        return pd.read_csv(path, dtype={"overrides": str, "commit": str})[columns]
     except (ValueError, KeyError) as error:
         raise InputError(f"{path}: not a table of ablations; restore or delete it") from error
 
@@ -91,7 +83,7 @@ def run_missing(
         InputError: before any run, code is not committed, the preset is another or its parameters are edited.
     """
     path = RESULTS / in_use / f"{table.name}.csv"
-    done = {tuple(key) for key in read_rows(path)[["row", "seed", "overrides"]].itertuples(index=False)}
+    done = {tuple(key) for key in read_rows(path, table)[["row", "seed", "overrides"]].itertuples(index=False)}
     runs = [(row, seed, description(table.overrides(row))) for seed in seeds for row in rows]
     todo = [(row, seed) for row, seed, overrides in runs if (row.name, seed, overrides) not in done]
     failed = 0
@@ -105,40 +97,39 @@ def run_missing(
             failed += 1
             say(f"{place}: failed: {error}")
             continue
-        _replace(path, found)
-        say(f"{place}: {_summary(found)}")
+        _replace(path, table, found)
+        say(f"{place}: {_summary(table, found)}")
     return failed
 
 
-def _replace(path: Path, found: pd.DataFrame) -> None:
+def _replace(path: Path, table: Table, found: pd.DataFrame) -> None:
     """Put the rows of one run into the CSV, in place of older ones."""
-    old = read_rows(path)
+    old = read_rows(path, table)
     old = old[(old["row"] != found["row"].iloc[0]) | (old["seed"] != found["seed"].iloc[0])]
     rows = pd.concat([old, found]) if len(old) else found
-    write_csv(path, rows.sort_values(["row", "seed", "split"])[list(COLUMNS)])
+    write_csv(path, rows.sort_values(["row", "seed", "split"]))
 
 
-def _summary(found: pd.DataFrame) -> str:
-    percents = zip(found["split"], 100 * found["gt_known"], strict=True)
-    return ", ".join(f"GT-known {percent:.1f} on {split}" for split, percent in percents)
+def _summary(table: Table, found: pd.DataFrame) -> str:
+    main = table.columns()[0]
+    percents = zip(found["split"], 100 * found[main.figure], strict=True)
+    return ", ".join(f"{main.title} {percent:.1f} on {split}" for split, percent in percents)
 
 
 def _run(table: Table, row: Row, seed: int, in_use: str, values: Mapping[str, Any]) -> pd.DataFrame:
-    """The figures of one row, a line per split, columns `COLUMNS`."""
-    overrides, method = table.overrides(row), table.method_of(row)
+    """The figures of one row, a line per split, columns as `read_rows` has them."""
+    overrides = table.overrides(row)
     text, commit = PARAMS.read_text(encoding="utf-8"), _git("rev-parse", "HEAD")[:10]
     complete = {"seed": seed} | filled(overrides, yaml.safe_load(text), values)
     refuse_unknown(text, complete)
     reference = _experiment(complete, table.targets(row), _log(table, row, seed))
-    located = _read_json(reference, f"results/{in_use}/localization/{method}.json")
-    classified = {}
-    if table.classifier:
-        classified = _read_json(reference, f"results/{in_use}/classification/{table.classifier}.json")
-    if not located:
-        raise InputError("the data set has no annotations, so there are no figures")
-    found = pd.DataFrame(_figures(located, classified, method), columns=list(COLUMNS))
-    found = found.astype(dict.fromkeys((*FIGURES, *CLASSIFIED), float))
-    return found.assign(row=row.name, seed=seed, overrides=description(overrides), commit=commit)
+    figures = table.read_figures(row, lambda path: _read_json(reference, f"results/{in_use}/{path}"))
+    if not figures:
+        raise InputError("no figures: the data set has no annotations, or the method nothing to hold against them")
+    keys = {"row": row.name, "seed": seed, "overrides": description(overrides), "commit": commit}
+    lines = [measured | keys | {"split": split} for split, measured in figures.items()]
+    found = pd.DataFrame(lines, columns=[*KEYS, *table.figures])
+    return found.astype(dict.fromkeys(table.figures, float))
 
 
 def _log(table: Table, row: Row, seed: int) -> Path:
@@ -166,20 +157,6 @@ def _complaint(output: str) -> str:
     """The first line on an error: the stage's own, else DVC's, else any."""
     lines = [line for start in ("error:", "ERROR:", "") for line in output.splitlines() if line.startswith(start)]
     return next((line for line in lines if line.strip()), "DVC made no experiment")
-
-
-def _figures(
-    located: Mapping[str, Any], classified: Mapping[str, Any], method: str
-) -> Iterator[dict[str, float | str | None]]:
-    for split, found in located.items():
-        low, high = found.get("gt_known_interval") or (found.get("gt_known_low"), found.get("gt_known_high"))
-        own = classified.get(split, {}).get("methods", {}).get(method, {})
-        known = {**found, "gt_known_low": low, "gt_known_high": high}
-        yield (
-            {"split": split}
-            | {name: known.get(name) for name in FIGURES}
-            | {name: own.get(name) for name in CLASSIFIED}
-        )
 
 
 def _dvc(log: TextIO, *command: str) -> int:

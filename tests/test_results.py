@@ -1,0 +1,103 @@
+"""Figures of heat maps and segmentations beside those of boxes: table, JSON, Markdown, README."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from wsol_core.cli import app
+from wsol_core.errors import InputError
+from wsol_core.results import as_json, as_markdown, read_results, sections, update_readme
+
+ONE = {
+    "saliency_ap": 0.325,
+    "saliency_ap_boxes": None,
+    "saliency_pairs": 9,
+    "point_map": 0.881,
+    "point_map_centre": 0.5,
+}
+TWO = {"saliency_ap": None, "saliency_ap_boxes": 0.377, "point_map": None, "point_map_centre": None}
+APART = {"pixels": 69.4, "diagonals": 0.1234, "pairs": 9}
+FILES: dict[str, Any] = {
+    "localization/ddt": {"test": {"gt_known": 0.9}},
+    "heat_maps/phases": {"test": {"stores": {"one": ONE, "two": TWO}, "peak_distance": {"one to two": APART}}},
+    "segmentation/sec": {"test": {"miou": 0.5312, "images": 3}, "train-fullsup": {"miou": None}},
+    "segmentation/empty": {},
+}
+HEAT_MAPS = """\
+| heat maps | split | store | saliency AP | against boxes | point mAP | of image centres |
+| --- | --- | --- | ---: | ---: | ---: | ---: |
+| phases | test | one | 32.5 | - | 88.1 | 50.0 |
+| phases | test | two | - | 37.7 | - | - |
+
+| heat maps | split | peaks | pixels | of the diagonal |
+| --- | --- | --- | ---: | ---: |
+| phases | test | one to two | 69 | 12.3 |"""
+SEGMENTATION = """\
+| method | split | mIoU |
+| --- | --- | ---: |
+| sec | test | 53.1 |
+| sec | train-fullsup | - |"""
+
+
+def save(project: Path, *names: str) -> None:
+    for name in names:
+        path = project / "results" / "demo" / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(FILES[name]))
+
+
+def test_a_markdown_table_for_each_kind(tmp_path: Path) -> None:
+    save(tmp_path, *FILES)
+    boxes, rest = as_markdown(read_results("demo", tmp_path)).split("\n\n", 1)
+    assert boxes.splitlines()[2].startswith("| ddt | test | 90.0 |")
+    assert rest == f"{HEAT_MAPS}\n\n{SEGMENTATION}"
+
+
+def test_a_kind_without_figures_has_no_table(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no results of preset 'demo' yet"):
+        read_results("demo", tmp_path)
+    save(tmp_path, "segmentation/empty")
+    assert sections(read_results("demo", tmp_path)) == []
+    save(tmp_path, "segmentation/sec")
+    assert as_markdown(read_results("demo", tmp_path)) == SEGMENTATION
+
+
+def test_json_holds_the_figures_of_the_tables(tmp_path: Path) -> None:
+    save(tmp_path, *FILES)
+    found = json.loads(as_json(read_results("demo", tmp_path), ["cam"]))
+    assert list(found) == ["localization", "heat_maps", "segmentation"]
+    assert found["heat_maps"] == {"phases": {"test": {
+        "stores": {"one": {key: ONE[key] for key in ONE if key != "saliency_pairs"}, "two": TWO},
+        "peak_distance": {"one to two": APART},
+    }}}  # fmt: skip
+    assert found["segmentation"] == {"empty": {}, "sec": {"test": {"miou": 0.5312}, "train-fullsup": {"miou": None}}}
+
+
+def test_readme_of_a_preset_without_boxes(tmp_path: Path) -> None:
+    save(tmp_path, "heat_maps/phases")
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- results:demo -->\nold\n<!-- /results:demo -->\n<!-- results:other -->\n")
+    assert update_readme(tmp_path) == ["demo"]
+    expected = f"<!-- results:demo -->\n{HEAT_MAPS}\n<!-- /results:demo -->\n<!-- results:other -->\n"
+    assert readme.read_text() == expected
+
+
+def test_the_terminal_shows_all_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    Path("params.yaml").write_text("preset: demo\n")
+    save(tmp_path, *FILES)
+    done = CliRunner().invoke(app, ["results"])
+    assert done.exit_code == 0, done.stderr
+    titles = (
+        "share of images with IoU > 0.5, in percent",
+        "heat maps, in percent",
+        "distance of peaks",
+        "segmentation",
+    )
+    places = [done.stdout.index(f"demo: {title}") for title in titles]
+    assert places == sorted(places)
+    assert all(figure in done.stdout for figure in ("90.0", "32.5", "69", "53.1"))

@@ -1,0 +1,148 @@
+"""The kinds of tables, one for each thing that is measured, and the files `ablations/TABLE.yaml`."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar, Literal, TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from wsol_core.ablations.definition import Column, Figures, Read, Row, Table
+from wsol_core.ablations.overrides import Overrides
+from wsol_core.errors import InputError, nearest
+
+FOLDER = Path("ablations")
+
+T = TypeVar("T")
+
+
+class LocalizationTable(Table):
+    """Boxes of one object."""
+
+    TOP: ClassVar = ("top1_loc", "top1_loc_low", "top1_loc_high", "top5_loc")
+    figures = (
+        "gt_known", "gt_known_low", "gt_known_high", "gt_known_fullsup", "gt_known_oracle", "centre_box", "threshold",
+        *TOP,
+    )  # fmt: skip
+    baseline = ("the best centred box has", "centre_box")
+
+    measure: Literal["localization"] = "localization"
+    classifier: str | None = None
+    """classifier for Top-1 and Top-5; none for GT-known alone"""
+
+    def columns(self) -> Sequence[Column]:
+        """GT-known; with a classifier Top-1 and Top-5 too."""
+        located = (
+            Column("GT-known", "gt_known"),
+            Column("at best of split", "gt_known_oracle", in_paper=False),
+            Column("threshold", "threshold", "share", in_paper=False),
+        )
+        return (*located, Column("Top-1", "top1_loc"), Column("Top-5", "top5_loc")) if self.classifier else located
+
+    def evaluated(self, method: str) -> Overrides:
+        """The list of methods."""
+        return {"methods": [method]}
+
+    def targets(self, row: Row) -> list[str]:
+        """Those of boxes, and of classes with a classifier."""
+        return super().targets(row) + ([f"evaluate_classification@{self.classifier}"] if self.classifier else [])
+
+    def read_figures(self, row: Row, read: Read) -> Figures:
+        """Those of boxes with the bounds of their interval, and Top-1 and Top-5 of the classifier."""
+        classified = read(f"classification/{self.classifier}.json") if self.classifier else {}
+        figures = {}
+        for split, found in super().read_figures(row, read).items():
+            low, high = found.get("gt_known_interval") or (found.get("gt_known_low"), found.get("gt_known_high"))
+            own = classified.get(split, {}).get("methods", {}).get(self.method_of(row), {})
+            top = {name: own.get(name) for name in self.TOP}
+            figures[split] = found | {"gt_known_low": low, "gt_known_high": high} | top
+        return figures
+
+
+class HeatMapTable(Table):
+    """Maps of several classes, their saliency and their peaks; a method is a map store."""
+
+    figures = ("saliency_ap", "saliency_ap_boxes", "point_map", "point_map_centre", "peak_pixels", "peak_diagonals")
+
+    measure: Literal["heat_maps"]
+    peaks_from: str | None = None
+    """the store from whose peaks a method's distance is measured; none for no distance"""
+
+    def columns(self) -> Sequence[Column]:
+        """Saliency AP and point mAP; the distance of peaks where it is measured."""
+        columns = (
+            Column("saliency AP", "saliency_ap"),
+            Column("against boxes", "saliency_ap_boxes", in_paper=False),
+            Column("point mAP", "point_map"),
+            Column("of image centres", "point_map_centre", in_paper=False),
+        )
+        return (*columns, Column("peaks apart", "peak_pixels", "pixels")) if self.peaks_from else columns
+
+    def evaluated(self, method: str) -> Overrides:
+        """An entry of the method's name, beside those that the preset has."""
+        return {f"heat_maps.{method}": " ".join(dict.fromkeys((self.peaks_from or method, method)))}
+
+    def read_figures(self, row: Row, read: Read) -> Figures:
+        """Those of the method's store, and its distance."""
+        method, figures = self.method_of(row), {}
+        for split, found in super().read_figures(row, read).items():
+            apart = found["peak_distance"].get(f"{self.peaks_from} to {method}", {})
+            distance = {"peak_pixels": apart.get("pixels"), "peak_diagonals": apart.get("diagonals")}
+            if method in found["stores"]:
+                figures[split] = found["stores"][method] | distance
+        return figures
+
+
+class SegmentationTable(Table):
+    """Label masks."""
+
+    figures = ("miou",)
+
+    measure: Literal["segmentation"]
+
+    def columns(self) -> Sequence[Column]:
+        """Mean IoU."""
+        return (Column("mIoU", "miou"),)
+
+    def evaluated(self, method: str) -> Overrides:
+        """The list of methods whose masks are measured."""
+        return {"segments": [method]}
+
+
+MEASURES: dict[str, type[Table]] = {
+    "localization": LocalizationTable, "heat_maps": HeatMapTable, "segmentation": SegmentationTable,
+}  # fmt: skip
+
+
+def read_tables(project: Path = Path()) -> dict[str, Table]:
+    """The tables of `ablations/`, by name.
+
+    Raises:
+        InputError: a file is not a table.
+    """
+    return {path.stem: _read(path) for path in sorted((project / FOLDER).glob("*.yaml"), key=lambda path: path.stem)}
+
+
+def _read(path: Path) -> Table:
+    try:
+        content = {"name": path.stem, "measure": "localization"} | yaml.safe_load(path.read_text(encoding="utf-8"))
+        return pick(MEASURES, [str(content["measure"])], "measure")[0].model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(f"{path}: {'.'.join(map(str, first['loc'])) or 'rows'}: {first['msg']}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
+        raise InputError(f"{path}: not a table of `key: value` lines ({error})") from error
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def pick(known: Mapping[str, T], names: Sequence[str], kind: str) -> list[T]:
+    """The values of `names`.
+
+    Raises:
+        InputError: a name is unknown; the message names the nearest.
+    """
+    for name in names:
+        if name not in known:
+            raise InputError(f"no {kind} {name!r}{nearest(name, known)} (there are: {', '.join(known)})")
+    return [known[name] for name in names]
