@@ -131,8 +131,10 @@ def test_draw_keeps_each_image_with_its_own_boxes() -> None:
 def test_thresholds_are_a_constant_or_the_grid() -> None:
     params = CalibrateParams(step=0.25, images=1, constants={"cam": 0.2})
     np.testing.assert_array_equal(params.thresholds("cam"), [0.2])
-    np.testing.assert_array_equal(params.thresholds("ddt"), [0, 0.25, 0.5, 0.75])
-    assert len(CalibrateParams(step=0.01, images=1, constants={}).thresholds("ddt")) == 100
+    np.testing.assert_array_equal(
+        params.thresholds("ddt"), [0, 0.007812, 0.015625, 0.03125, 0.0625, 0.125, 0.25, 0.5, 0.75]
+    )
+    assert len(CalibrateParams(step=0.01, images=1, constants={}).thresholds("ddt")) == 105
 
 
 def test_localize_boxes_every_map_in_pixels_of_its_image(store: MapStore) -> None:
@@ -268,7 +270,7 @@ def test_stages_write_figures_that_agree_with_their_tables(workspace: Path) -> N
     histogram = pd.read_csv(results / "curves/foreground-iou.csv")
     assert histogram["test"].sum() == pytest.approx(1)
     calibration = pd.read_csv(results / "curves/calibrate-foreground.csv")
-    assert calibration["mean_iou"].idxmax() == round(test["threshold"] / 0.05)
+    assert calibration["threshold"][calibration["mean_iou"].idxmax()] == pytest.approx(test["threshold"])
 
 
 def test_stages_give_the_same_bytes_twice_whatever_the_number_of_threads(

@@ -23,6 +23,7 @@ from wsol_core.metrics.localization import (
     is_correct,
     mean_iou,
     per_group,
+    threshold_grid,
     top_k,
 )
 
@@ -173,18 +174,26 @@ def test_top_k_and_class_mean_agree_with_counting(rows: list[tuple[bool, list[in
         assert class_mean(right, labels, 7) == pytest.approx(sum(shares) / len(shares))
 
 
-def split_with(best_threshold: int, best_side: int, images: int = 4) -> SplitIoU:
+def split_with(best_threshold: float, best_side: int, images: int = 4) -> SplitIoU:
     """Every image is right at one threshold and at one side of the centre box, and wrong at all others."""
     swept = np.zeros((images, len(THRESHOLDS)), np.float32)
-    swept[:, best_threshold] = 0.8
+    swept[:, best_threshold == THRESHOLDS] = 0.8
     centre = np.zeros((images, len(CENTRE_SIDES)), np.float32)
     centre[:, best_side] = 0.8
     final, labels = np.full(images, 0.6, np.float32), np.arange(images) % 2
     return SplitIoU(final, swept, centre, labels)
 
 
+def test_thresholds_are_finest_near_zero() -> None:
+    """Most values of a product of maps are far below a hundredth of its maximum."""
+    grid = threshold_grid(0.1)
+    assert grid[:7].tolist() == [0, 0.003125, 0.00625, 0.0125, 0.025, 0.05, 0.1]
+    np.testing.assert_allclose(np.diff(grid[6:]), 0.1)
+    assert 0.9 <= grid[-1] < 1
+
+
 def test_figures_choose_on_fullsup_and_bound_by_the_oracle() -> None:
-    splits = {"full": split_with(30, 2), "test": split_with(40, 5, images=6)}
+    splits = {"full": split_with(0.3, 2), "test": split_with(0.4, 5, images=6)}
     found = figures(splits, threshold=0.25, fullsup="full", seed=0)
     test = found["test"]
     assert (test["gt_known"], test["threshold"], test["images"]) == (1, 0.25, 6)
@@ -198,13 +207,13 @@ def test_figures_choose_on_fullsup_and_bound_by_the_oracle() -> None:
 
 
 def test_the_mean_over_classes_stands_beside_the_mean_over_images() -> None:
-    split = split_with(40, 5)
+    split = split_with(0.4, 5)
     final, labels = f32([0.6, 0.6, 0.6, 0.4]), np.array([0, 0, 0, 4])
     found = figures({"test": SplitIoU(final, split.swept, split.centre, labels)}, 0.25, "full", 0)["test"]
     assert (found["gt_known"], found["gt_known_class_mean"]) == (0.75, 0.5)
 
 
 def test_without_fullsup_its_figures_are_none() -> None:
-    test = figures({"test": split_with(40, 5)}, threshold=0.25, fullsup="full", seed=0)["test"]
+    test = figures({"test": split_with(0.4, 5)}, threshold=0.25, fullsup="full", seed=0)["test"]
     assert test["gt_known_fullsup"] is test["threshold_fullsup"] is test["centre_box"] is None
     assert test["gt_known_oracle"] == test["centre_box_oracle"] == 1

@@ -10,7 +10,7 @@ from pydantic import Field
 from wsol_core.errors import InputError
 from wsol_core.localize import Targets, sweep
 from wsol_core.maps import MapStore
-from wsol_core.metrics.localization import GroundTruth, best_index, mean_iou
+from wsol_core.metrics.localization import GroundTruth, best_index, mean_iou, threshold_grid
 from wsol_core.params import Block
 from wsol_core.regions import Scale
 
@@ -21,17 +21,17 @@ class CalibrateParams(Block):
     """How the threshold is chosen."""
 
     step: float = Field(gt=0, le=0.5)
-    """Distance between the thresholds tried, from 0 up to, not including, 1."""
+    """Distance between the thresholds tried, from 0 up to, not including, 1; see `threshold_grid`."""
     images: int = Field(ge=1)
     """Images of train-weaksup to calibrate on, at the most; drawn at random if there are more."""
     constants: dict[str, float]
     """Thresholds by method that are taken as they stand (a paper's own, say) instead of being calibrated."""
 
     def thresholds(self, method: str) -> npt.NDArray[np.float64]:
-        """The thresholds `(T,)` to choose among: the method's constant alone, or every `step` from 0 up to 1."""
+        """The thresholds `(T,)` to choose among: the method's constant alone, or those of `threshold_grid`."""
         if method in self.constants:
             return np.array([self.constants[method]])
-        return np.round(np.arange(0, 1 - 1e-9, self.step), 6)
+        return threshold_grid(self.step)
 
 
 @dataclass(frozen=True)
