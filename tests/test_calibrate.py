@@ -270,7 +270,7 @@ def test_stages_write_figures_that_agree_with_their_tables(workspace: Path) -> N
     histogram = pd.read_csv(results / "curves/foreground-iou.csv")
     assert histogram["test"].sum() == pytest.approx(1)
     calibration = pd.read_csv(results / "curves/calibrate-foreground.csv")
-    assert calibration["threshold"][calibration["mean_iou"].idxmax()] == pytest.approx(test["threshold"])
+    assert calibration.set_index("threshold")["mean_iou"].idxmax() == pytest.approx(test["threshold"])
 
 
 def test_stages_give_the_same_bytes_twice_whatever_the_number_of_threads(

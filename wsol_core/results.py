@@ -126,7 +126,7 @@ def _located(figures: Figures) -> Iterator[Cells]:
             threshold = found.get("threshold")
             others = (_percent(found.get(name)) for name in (*TOP, *FIGURES[1:4]))
             pixels = (_percent(found.get(name)) for name in ("max_box_acc_v2", "px_ap"))
-            threshold_cell = "-" if threshold is None else f"{threshold:.3f}"
+            threshold_cell = "-" if threshold is None else f"{threshold:.3g}"
             yield method, split, _with_interval(found), *others, threshold_cell, *pixels
 
 

@@ -14,7 +14,7 @@ DOCS = Path("docs/results.md")
 SPLIT = "test"
 FORMATS: dict[Unit, Callable[[float], str]] = {
     "percent": lambda share: f"{100 * share:.1f}",
-    "share": "{:.2f}".format,
+    "share": "{:.2g}".format,
     "pixels": "{:.0f}".format,
 }
 
