@@ -87,7 +87,7 @@ def test_json_has_no_plain_segmentation_where_the_first_source_has_none(sources:
 def test_tables_are_in_percent_with_the_interval() -> None:
     lines = run("results", "--markdown").splitlines()
     assert lines[0].startswith("| method | split | GT-known |")
-    assert lines[2] == "| ddt | test | 91.3 (88.0 to 93.5) | - | - | 92.0 | 93.0 | 50.0 | 0.350 | 66.0 | 71.0 |"
+    assert lines[2] == "| ddt | test | 91.3 (88.0 to 93.5) | - | - | 92.0 | 93.0 | 50.0 | 0.35 | 66.0 | 71.0 |"
     assert lines[3] == "| ddt | train-fullsup | 25.0 | - | - | - | - | - | - | - | - |"
     assert len(lines) == 6
     table = run("results")
