@@ -18,7 +18,7 @@ def main(name: str) -> None:
     results = Path("results") / params.preset()
     index = read_index(DATA / "index.parquet")
     truth = ClassMasks(DATA / "masks", index, read_annotations(DATA / "annotations.parquet"))
-    figures, classes = evaluate(LabelMasks(DATA / "segments" / name), truth, index)
+    figures, classes = evaluate(LabelMasks(DATA / "segments" / name), truth, index, params.seed())
     if not figures:
         print(f"{name}: no split has true masks and predicted ones, so there is nothing to evaluate")
     write_json(results / "segmentation" / f"{name}.json", figures)

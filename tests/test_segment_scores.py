@@ -55,7 +55,7 @@ class Workspace:
 
     def evaluate(self) -> tuple[dict[str, Any], pd.DataFrame]:
         index, annotations = self.tables()
-        return evaluate(LabelMasks(self.segments), ClassMasks(self.data / "masks", index, annotations), index)
+        return evaluate(LabelMasks(self.segments), ClassMasks(self.data / "masks", index, annotations), index, seed=0)
 
 
 @pytest.fixture
@@ -85,7 +85,14 @@ def test_an_absent_class_is_left_out_and_counted(workspace: Workspace) -> None:
     workspace.add("a", [[0, 0, 1, 255]], [[0, 1, 1, 3]])
     figures, table = workspace.evaluate()
     assert figures == {
-        "test": {"miou": 0.5, "classes_absent": 2, "images": 1, "images_without_prediction": 0},
+        "test": {
+            "miou": 0.5,
+            "miou_low": 0.5,
+            "miou_high": 0.5,
+            "classes_absent": 2,
+            "images": 1,
+            "images_without_prediction": 0,
+        },
     }
     np.testing.assert_array_equal(table["iou"], [0.5, 0.5, np.nan, np.nan])
 
@@ -113,6 +120,8 @@ def test_images_without_a_true_mask_do_not_count(workspace: Workspace) -> None:
     workspace.add("b", [[0]], [[2]])
     assert workspace.evaluate()[0]["test"] == {
         "miou": 1,
+        "miou_low": 1,
+        "miou_high": 1,
         "classes_absent": 3,
         "images": 1,
         "images_without_prediction": 0,
@@ -139,7 +148,7 @@ def test_stage_writes_the_same_figures_twice(
     workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("params.yaml").write_text("preset: small\n")
+    Path("params.yaml").write_text("preset: small\nseed: 0\n")
     workspace.add("a", [[0, 1, 1]], [[0, 1, 0]])
     index, annotations = workspace.tables()
     write_index(workspace.data / "index.parquet", index)

@@ -78,8 +78,28 @@ def test_miou_by_hand() -> None:
     assert confusion.figures().per_class[3] == 0
 
 
+def test_interval_is_that_of_whole_images_drawn_anew() -> None:
+    """Of 40 images of one pixel each half are right; the IoU of the only true class is the share of them."""
+    confusion = Confusion(2)
+    for number in range(40):
+        confusion.add(np.array([[number % 2]]), np.array([[0]]), str(number))
+    draws = np.random.default_rng(1).binomial(40, 0.5, 100_000) / 40
+    low, high = confusion.interval(1, seed=0)
+    assert (low, high) == pytest.approx(tuple(np.quantile(draws, [0.025, 0.975])), abs=0.03)
+    assert confusion.interval(1, seed=0) == (low, high)
+    assert confusion.interval(1, seed=3) != confusion.interval(2, seed=3)
+
+
+def test_interval_of_equal_images_is_a_point() -> None:
+    confusion = Confusion(3)
+    for number in range(5):
+        confusion.add(np.array([[0, 1]]), np.array([[0, 0]]), str(number))
+    assert confusion.interval(3, seed=0) == (0.25, 0.25)
+
+
 def test_nothing_added_gives_no_figure() -> None:
     assert np.isnan(Confusion(2).figures().miou)
+    assert np.isnan(Confusion(2).interval(2, seed=0)).all()
     assert np.isnan(SeedScores(2).figures().precision)
     assert np.isnan(SaliencyAP().figures().saliency_ap)
 

@@ -120,14 +120,14 @@ def sections(results: Results) -> list[Section]:
 
 
 def _located(figures: Figures) -> Iterator[Cells]:
-    """The calibrated figure with its 95 % interval."""
+    """The calibrated figure with its 95 % interval, and others."""
     for method, splits in figures.items():
         for split, found in splits.items():
             threshold = found.get("threshold")
             others = (_percent(found.get(name)) for name in (*TOP, *FIGURES[1:4]))
             pixels = (_percent(found.get(name)) for name in ("max_box_acc_v2", "px_ap"))
             threshold_cell = "-" if threshold is None else f"{threshold:.3g}"
-            yield method, split, _with_interval(found), *others, threshold_cell, *pixels
+            yield method, split, _with_interval(found, "gt_known"), *others, threshold_cell, *pixels
 
 
 def _stores(figures: Figures) -> Iterator[Cells]:
@@ -148,7 +148,7 @@ def _peaks(figures: Figures) -> Iterator[Cells]:
 def _segmented(figures: Figures) -> Iterator[Cells]:
     for method, splits in figures.items():
         for split, found in splits.items():
-            yield method, split, _percent(found.get("miou"))
+            yield method, split, _with_interval(found, "miou")
 
 
 def as_markdown(results: Results) -> str:
@@ -197,7 +197,7 @@ def _percent(figure: float | None) -> str:
     return "-" if figure is None else f"{100 * figure:.1f}"
 
 
-def _with_interval(found: dict[str, Any]) -> str:
-    low, high = found.get("gt_known_interval") or (found.get("gt_known_low"), found.get("gt_known_high"))
-    figure = _percent(found.get("gt_known"))
+def _with_interval(found: dict[str, Any], name: str) -> str:
+    low, high = found.get(f"{name}_interval") or (found.get(f"{name}_low"), found.get(f"{name}_high"))
+    figure = _percent(found.get(name))
     return figure if low is None else f"{figure} ({_percent(low)} to {_percent(high)})"

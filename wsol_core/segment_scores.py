@@ -16,7 +16,9 @@ from wsol_core.outside.label_masks import LabelMasks
 BACKGROUND_NAME = "background"
 
 
-def evaluate(predicted: LabelMasks, truth: ClassMasks, index: ImageIndex) -> tuple[dict[str, Any], pd.DataFrame]:
+def evaluate(
+    predicted: LabelMasks, truth: ClassMasks, index: ImageIndex, seed: int
+) -> tuple[dict[str, Any], pd.DataFrame]:
     """Mean IoU and IoU by class on every split with true masks and predictions.
 
     Images without a true mask do not count. Where only some images of a split are predicted, every pixel of the others
@@ -26,10 +28,12 @@ def evaluate(predicted: LabelMasks, truth: ClassMasks, index: ImageIndex) -> tup
         predicted: `<image_id>.png`, the size of the image, 0 background and 1 + label elsewhere.
         truth: the true masks.
         index: the images.
+        seed: of the bootstrap.
 
     Returns:
-        By split `miou`, the mean over the classes that truth or prediction shows, background among them;
-        `classes_absent`, how many others there are, which the mean leaves out; `images`; `images_without_prediction`.
+        By split `miou`, the mean over the classes that truth or prediction shows, background among them, and its 95 %
+        bootstrap interval over the images from `miou_low` to `miou_high`; `classes_absent`, how many others there are,
+        which the mean leaves out; `images`; `images_without_prediction`.
         And a row per split and class: `split`, `class`, `iou` (NaN for an absent one).
 
     Raises:
@@ -45,10 +49,15 @@ def evaluate(predicted: LabelMasks, truth: ClassMasks, index: ImageIndex) -> tup
         missing = sum(name not in predicted for name in names)
         if missing == len(names):
             continue
-        ious = _ious(predicted, truth, names, len(index.classes), split)
+        confusion = _count(predicted, truth, names, len(index.classes), split)
+        per_class = confusion.figures().per_class
+        ious = np.array([per_class[number] for number in range(1 + len(index.classes))])
+        low, high = confusion.interval(len(ious), seed)
         absent = np.isnan(ious)
         figures[split] = rounded({
             "miou": float(ious[~absent].mean()) if not absent.all() else float("nan"),
+            "miou_low": low,
+            "miou_high": high,
             "classes_absent": int(absent.sum()),
             "images": len(names),
             "images_without_prediction": missing,
@@ -57,18 +66,15 @@ def evaluate(predicted: LabelMasks, truth: ClassMasks, index: ImageIndex) -> tup
     return figures, pd.concat(tables[min(1, len(tables) - 1) :], ignore_index=True)
 
 
-def _ious(
-    predicted: LabelMasks, truth: ClassMasks, names: list[str], classes: int, split: str
-) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """IoU `(1 + classes,)`; one more class, which the truth never shows, stands for pixels without a prediction."""
+def _count(predicted: LabelMasks, truth: ClassMasks, names: list[str], classes: int, split: str) -> Confusion:
+    """One class more than background and `classes`, which the truth never shows, for pixels without a prediction."""
     nothing = classes + 1
     confusion = Confusion(nothing + 1)
     for name in tqdm(names, split, unit="mask", disable=None):
         own = truth.read(name)
         found = _fitting(predicted, name, own.shape, classes) if name in predicted else np.full(own.shape, nothing)
         confusion.add(found.astype(np.int64), own, name)
-    per_class = confusion.figures().per_class
-    return np.array([per_class[number] for number in range(nothing)])
+    return confusion
 
 
 def _fitting(predicted: LabelMasks, name: str, shape: tuple[int, ...], classes: int) -> np.ndarray[Any, Any]:

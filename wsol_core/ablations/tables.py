@@ -96,7 +96,7 @@ class HeatMapTable(Table):
 class SegmentationTable(Table):
     """Label masks."""
 
-    figures = ("miou",)
+    figures = ("miou", "miou_low", "miou_high")
 
     measure: Literal["segmentation"]
 

@@ -1,7 +1,7 @@
 """Semantic segmentation against label masks: mean IoU as VOC, precision and recall of seeds.
 
 A mask holds a class from 0 (VOC: background) to `classes - 1` per pixel; 255 in the truth leaves a pixel out. Counts
-are summed over all images, so that memory does not grow with their number. All figures lie in [0, 1].
+are kept per image and class, not per pixel. All figures lie in [0, 1].
 """
 
 from dataclasses import dataclass
@@ -12,6 +12,8 @@ import numpy.typing as npt
 from wsol_core.errors import InputError
 
 IGNORED = 255
+CONFIDENCE = 0.95
+ROUNDS = 1_000
 LabelMask = npt.NDArray[np.integer]
 
 
@@ -36,7 +38,8 @@ class Confusion:
     """
 
     def __init__(self, classes: int) -> None:
-        self._counts = np.zeros((classes, classes), dtype=np.int64)
+        self._classes = classes
+        self._images: list[npt.NDArray[np.int64]] = []
 
     def add(self, predicted: LabelMask, truth: LabelMask, name: str) -> None:
         """Count the pixels of one image.
@@ -50,13 +53,35 @@ class Confusion:
             InputError: the masks are not two planes of one shape, or hold a value that is no class.
         """
         _check_shapes(predicted, truth, name)
-        self._counts += _pairs(predicted, truth, len(self._counts), name)
+        pairs = _pairs(predicted, truth, self._classes, name)
+        both = np.diag(pairs)
+        self._images.append(np.stack([both, pairs.sum(axis=0) + pairs.sum(axis=1) - both]))
 
     def figures(self) -> SegmentationFigures:
         """The figures of what was added so far."""
-        both = np.diag(self._counts)
-        ious = _ratio(both, self._counts.sum(axis=0) + self._counts.sum(axis=1) - both)
+        ious = _ratio(*self._counts().sum(axis=0))
         return SegmentationFigures(_mean(ious), _by_label(ious))
+
+    def interval(self, classes: int, seed: int) -> tuple[float, float]:
+        """The 95 % percentile interval of the mean IoU of the first `classes`, over 1,000 resamples of the images.
+
+        A resample's mean is over the classes that its images or their predictions hold. NaN without any.
+        """
+        counts = self._counts()[:, :, :classes].astype(np.float64)
+        images = len(counts)
+        rng, means = np.random.default_rng(seed), []
+        for _ in range(ROUNDS if images else 0):
+            drawn = np.bincount(rng.integers(images, size=images), minlength=images)
+            means.append(_mean(_ratio(*np.tensordot(drawn, counts, axes=1))))
+        present = np.array(means)[~np.isnan(means)]
+        if not len(present):
+            return float("nan"), float("nan")
+        low, high = np.quantile(present, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+        return float(low), float(high)
+
+    def _counts(self) -> npt.NDArray[np.int64]:
+        """Pixels of each image in both and in either, `(N, 2, classes)`."""
+        return np.array(self._images, dtype=np.int64).reshape(-1, 2, self._classes)
 
 
 @dataclass(frozen=True)
@@ -127,7 +152,9 @@ def _pairs(predicted: LabelMask, truth: LabelMask, classes: int, name: str) -> n
     return np.bincount(own * classes + found, minlength=classes**2).reshape(classes, classes)
 
 
-def _ratio(part: npt.NDArray[np.int64], whole: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+def _ratio(
+    part: npt.NDArray[np.integer | np.floating], whole: npt.NDArray[np.integer | np.floating]
+) -> npt.NDArray[np.float64]:
     """`part / whole`, NaN where `whole` is 0."""
     return np.asarray(np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0), dtype=np.float64)
 
