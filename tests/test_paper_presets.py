@@ -141,6 +141,37 @@ def test_wsfl_is_the_papers(preset: str, backbone: str, expected: tuple[Any, ...
     assert params["ddt"]["threshold"] == "zero"
 
 
+@pytest.fixture(scope="module")
+def voc12() -> dict[str, Any]:
+    return blocks("voc12")
+
+
+def test_two_phases_and_sec_are_the_papers(voc12: dict[str, Any]) -> None:
+    phases = voc12["phase_one"] | voc12["phase_two"]
+    for content in phases.values():
+        assert schedule(content["training"]) == (11, 15, (0.001, 0.001), "step", 3, 321, 0)
+    later = {name: (own["seen"], own["threshold"]) for name, own in voc12["phase_two"].items()}
+    assert later == {"phase-two": ("phase-one", 0.6), "phase-three": ("two-phase", 0.4)}
+    for content in voc12["sec"].values():
+        seeds = SeedParams.model_validate(content["seeds"])
+        assert (seeds.foreground, seeds.background) == (0.2, 0.1)
+        assert content["network"]["training"] == phases["phase-one"]["training"] | {
+            "head_rate": 0.01,
+            "gradient_clip": 0.0,
+        }
+    losses = {name: sec.SecParams.model_validate(own["network"]).losses for name, own in voc12["sec"].items()}
+    assert losses == {"sec-two-phase": ("seed", "constrain"), "sec-one-phase": ("seed", "expand", "constrain")}
+
+
+def test_maps_of_two_phases_and_sec_are_41_to_the_side(voc12: dict[str, Any]) -> None:
+    images = torch.randint(0, 256, (1, 3, 321, 321), dtype=torch.uint8)
+    phase = with_random_weights(two_phase.PhaseParams.model_validate(voc12["phase_one"]["phase-one"]))
+    network = with_random_weights(sec.SecParams.model_validate(voc12["sec"]["sec-two-phase"]["network"]))
+    with torch.no_grad():
+        assert two_phase.build(phase, CLASSES).eval()(images).heat.shape == (1, CLASSES, 41, 41)
+        assert sec.build(network, CLASSES).eval()(images).shape == (1, 1 + CLASSES, 41, 41)
+
+
 def rows() -> Iterator[Any]:
     for table in read_tables(ROOT).values():
         for row in table.rows:
