@@ -484,7 +484,7 @@ def test_stages_make_maps_masks_and_networks() -> None:
     with MapStore(Path("data/localization/background_masks/bcct.h5")) as masks, MapStore(maps / "bc.h5") as store:
         assert masks.kind is Kind.MASK
         assert np.array_equal(masks[0:24], largest_parts(store[0:24], 0.8))
-    assert pd.read_csv("results/small/curves/loss-bc.csv")["train"].notna().all()
+    assert pd.read_csv("data/models/loss-bc.csv")["train"].notna().all()
 
 
 @pytest.mark.slow

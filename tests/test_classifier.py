@@ -218,7 +218,7 @@ def test_stages_write_the_likeliest_classes_and_the_same_bytes_twice(
         scores_stage.main("lite")
         digests.append([hashlib.sha256(path.read_bytes()).hexdigest() for path in outputs])
     assert digests[0] == digests[1]
-    assert Path("results/small/curves/loss-classifier-lite.csv").is_file()
+    assert Path("data/models/loss-classifier-lite.csv").is_file()
     model, _ = rebuild(outputs[0], ClassifierParams, partial(build, classes=2))
     side = model.eval().backbone.interpolation
     images = [decode_squashed(small_index.root / name, 40, 40, side) for name in small_index.table["path"]]

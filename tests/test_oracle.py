@@ -134,7 +134,7 @@ def test_oracle_learns_from_its_images_and_maps_all(
         ids = targets.image_ids.tolist()
     assert stored_images(small_index, data / "oracle/oracle-x.h5").table["image_id"].tolist() == ids
     train_oracle.main("oracle-x")
-    assert len(pd.read_csv("results/test/curves/loss-oracle-x.csv").dropna()) == 1
+    assert len(pd.read_csv("data/models/loss-oracle-x.csv").dropna()) == 1
     foreground_maps.main("localization", "oracle-x")
     with MapStore(data / "maps/oracle-x.h5") as maps:
         assert len(maps) == 24

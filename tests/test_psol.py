@@ -107,7 +107,7 @@ def test_regression_learns_and_writes_a_box_for_every_image(
     params = {"preset": "test", "seed": 0, "inference": {}, "psol": {"psol": block}}
     Path("params.yaml").write_text(yaml.safe_dump(params))
     train_stage.main("psol")
-    curve = pd.read_csv("results/test/curves/loss-psol.csv")
+    curve = pd.read_csv("data/models/loss-psol.csv")
     assert curve["held_out"].iloc[-1] < curve["held_out"].iloc[0]
     maps_stage.main("psol")
     with MapStore(data / "maps/psol.h5") as maps:

@@ -217,7 +217,7 @@ def test_a_classifier_learns_from_labels(workspace: ImageIndex) -> None:
     tensors, config = load_checkpoint(Path("data/models/c.safetensors"))
     assert config == params.model_dump(mode="json")
     assert tensors["head.weight"].shape == (3, 4)
-    curve = pd.read_csv("results/tiny/curves/loss-c.csv")
+    curve = pd.read_csv("data/models/loss-c.csv")
     assert curve["train"].iloc[-1] < curve["train"].iloc[0]
     assert curve["held_out"].notna().all()
     assert not list(Path(".wsol").iterdir())
@@ -228,7 +228,7 @@ def test_no_epochs_keep_the_starting_weights(workspace: ImageIndex) -> None:
     train_network("c", params, Classifier, labels_loss, workspace, class_labels, [Path("index")])
     torch.manual_seed(3)
     assert same(Classifier().state_dict(), load_checkpoint(Path("data/models/c.safetensors"))[0])
-    assert Path("results/tiny/curves/loss-c.csv").read_text() == "epoch,train,held_out\n"
+    assert Path("data/models/loss-c.csv").read_text() == "epoch,train,held_out\n"
 
 
 def test_set_without_training_images_is_refused(workspace: ImageIndex) -> None:

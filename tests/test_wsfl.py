@@ -154,7 +154,7 @@ def test_prediction_without_fine_tuning_keeps_every_weight(workspace: Path) -> N
     maps_stage.main("localization", "moved")
     trained = load_checkpoint(workspace / "data/models/moved.safetensors")[0]
     assert equal(trained, load_checkpoint(workspace / "start.safetensors")[0])
-    curve = pd.read_csv(workspace / "results/test/curves/loss-moved.csv")
+    curve = pd.read_csv(workspace / "data/models/loss-moved.csv")
     assert list(curve.columns) == ["epoch", "train", "held_out"]
     assert curve.empty
     with MapStore(workspace / "data/localization/maps/moved.h5") as maps:

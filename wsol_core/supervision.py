@@ -16,7 +16,7 @@ from wsol_core.data.targets import ImageTargets, StoredTargets
 from wsol_core.devices import launch
 from wsol_core.errors import InputError
 from wsol_core.maps import MapStore
-from wsol_core.params import preset, seed
+from wsol_core.params import seed
 from wsol_core.scratch import scratch_folder
 from wsol_core.training import Loss, NetworkParams, Trainer, TrainingParams, write_loss_curve
 
@@ -85,7 +85,7 @@ def train_network(
     """Train a network on train-weaksup; the images of train-fullsup only measure the held-out loss.
 
     No ground truth is seen, unless `targets` hold it. Writes `data/models/NAME.safetensors`, with `params` as config,
-    and the loss per epoch to `results/PRESET/curves/loss-NAME.csv`. A killed run goes on where it was.
+    and the loss per epoch to `data/models/loss-NAME.csv`. A killed run goes on where it was.
 
     Args:
         name: of the network, apart from all others.
@@ -118,4 +118,4 @@ def train_network(
         if fabric.is_global_zero:
             config = params.model_dump(mode="json")
             save_checkpoint(Path(f"data/models/{name}.safetensors"), trainer.model.module.state_dict(), config)
-            write_loss_curve(Path(f"results/{preset()}/curves/loss-{name}.csv"), history)
+            write_loss_curve(Path(f"data/models/loss-{name}.csv"), history)
