@@ -23,6 +23,25 @@ def from_inclusive(boxes: npt.ArrayLike) -> Boxes:
     return np.asarray(boxes, dtype=np.float32).reshape(-1, 4) - np.array([1, 1, 0, 0], dtype=np.float32)
 
 
+def to_xywh(boxes: Boxes) -> Boxes:
+    """To corner and size (COCO): the inverse of `from_xywh`."""
+    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1, dtype=np.float32)
+
+
+def to_inclusive(boxes: Boxes) -> Boxes:
+    """To 1-based corners with the last pixel inside (VOC): the inverse of `from_inclusive`."""
+    return boxes + np.array([1, 1, 0, 0], dtype=np.float32)
+
+
+def to_centre(boxes: Boxes, sizes: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """To centre and size as shares of the image (YOLO); `sizes (N, 2)` are the images' width and height, pixels.
+
+    `[[10, 20, 30, 40]]` in an image of 100 x 100 becomes `[[.2, .3, .2, .2]]`.
+    """
+    low, high = boxes[:, :2].astype(np.float64), boxes[:, 2:].astype(np.float64)
+    return np.concatenate([(low + high) / 2 / sizes, (high - low) / sizes], axis=1)
+
+
 def area(boxes: Boxes) -> npt.NDArray[np.float32]:
     """Areas `(N,)`; 0 for an empty or inverted box."""
     width, height = np.maximum(boxes[:, 2:] - boxes[:, :2], 0).T

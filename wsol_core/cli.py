@@ -1,4 +1,4 @@
-"""The command `wsol`: choose a preset, read the figures.
+"""The command `wsol`: choose a preset, read the figures, predict, export.
 
 A command imports what it needs, so that `wsol --help` answers at once.
 """
@@ -9,11 +9,15 @@ from typing import Annotated
 
 import typer
 
+from wsol_core.export.command import app as export_app
 from wsol_core.outside.command import app as evaluate_app
 from wsol_core.outside.command import one_line_errors
+from wsol_core.prediction.command import predict
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(evaluate_app, name="evaluate")
+app.add_typer(export_app, name="export")
+app.command()(predict)
 
 
 @app.callback()

@@ -1,0 +1,283 @@
+"""Exports of boxes and masks, read back by other readers or held against tables made by hand."""
+
+import csv
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from faster_coco_eval import COCO
+from PIL import Image
+from torchvision.datasets import VOCDetection
+from typer.testing import CliRunner, Result
+
+from wsol_core.boxes import BOX_COLUMNS, from_inclusive, from_xywh, to_centre, to_inclusive, to_xywh
+from wsol_core.cli import app
+from wsol_core.data.index import ImageIndex, write_index
+from wsol_core.errors import InputError
+from wsol_core.export.masks import read_masks
+from wsol_core.export.results import read_boxes
+from wsol_core.export.voc import pixel_corners
+from wsol_core.files import write_table
+from wsol_core.maps import Kind, create
+
+DATA = Path("data/localization")
+ROWS = [
+    ("a/one", 10.0, 20.0, 30.5, 60.0, 0.9, -1),
+    ("a/one", 0.0, 0.0, 5.0, 5.0, 0.4, 0),
+    ("both", 4.0, 2.0, 99.0, 12.0, 0.8, -1),
+    ("both", 30.0, 20.0, 60.0, 40.0, 0.7, 1),
+]
+"""The third reaches out of its image, the fourth lies outside; `none` has no box."""
+
+
+@pytest.fixture(autouse=True)
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_STAGE", raising=False)
+    table = pd.DataFrame(
+        [
+            ("a/one", "images/a/one.jpg", "", "train-weaksup", [0], 100, 80),
+            ("both", "images/both.png", "", "train-weaksup", [0, 1], 20, 10),
+            ("none", "images/no ne.jpg", "", "test", [1], 40, 30),
+        ],
+        columns=["image_id", "path", "digest", "split", "labels", "width", "height"],
+    )
+    for name in ("localization", "detection"):
+        write_index(Path("data", name, "index.parquet"), ImageIndex(table, ("cat", "dog"), "pets", "images"))
+    boxes = pd.DataFrame(ROWS, columns=["image_id", *BOX_COLUMNS, "score", "label"])
+    write_table(DATA / "boxes/m.parquet", boxes)
+    write_table(DATA / "pseudo_boxes.parquet", boxes[:1])
+    Path("params.yaml").write_text("localize: {resolution: 64}\n")
+    return tmp_path
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(app, ["export", *[str(word) for word in words]])
+
+
+def good(*words: object) -> None:
+    done = run(*words)
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout == ""
+
+
+def error(*words: object) -> str:
+    done = run(*words)
+    assert done.exit_code == 1
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    return done.stderr
+
+
+# Converters
+
+
+def test_converters_by_hand_and_back() -> None:
+    box = np.array([[10, 20, 30, 40]], np.float32)
+    assert to_xywh(box).tolist() == [[10, 20, 20, 20]]
+    assert to_inclusive(box).tolist() == [[11, 21, 30, 40]]
+    assert to_centre(box, np.array([[100, 50]])).tolist() == [[0.2, 0.6, 0.2, 0.4]]
+    boxes = np.random.default_rng(0).uniform(0, 50, (20, 4)).astype(np.float32)
+    np.testing.assert_allclose(from_xywh(to_xywh(boxes)), boxes, rtol=1e-5)
+    np.testing.assert_allclose(from_inclusive(to_inclusive(boxes)), boxes, rtol=1e-5)
+    for convert in (to_xywh, to_inclusive):
+        assert convert(np.empty((0, 4), np.float32)).shape == (0, 4)
+
+
+def test_voc_corners_are_whole_and_never_empty() -> None:
+    boxes = np.array([[0, 0, 100, 80], [9.4, 9.6, 20.4, 20.6], [5.2, 5.2, 5.3, 5.3], [99.8, 79.8, 100, 80]], np.float32)
+    expected = [[1, 1, 100, 80], [10, 11, 20, 21], [6, 6, 6, 6], [100, 80, 100, 80]]
+    assert pixel_corners(boxes, 100, 80).tolist() == expected
+
+
+# Boxes
+
+
+def test_class_agnostic_boxes_get_the_images_label_or_object() -> None:
+    results = read_boxes("localization", "m")
+    assert results.classes == ("cat", "dog", "object")
+    assert results.boxes["label"].tolist() == [0, 0, 2]
+    assert results.corners()[2].tolist() == [4, 2, 20, 10]
+    assert read_boxes("localization", "pseudo_boxes").classes == ("cat", "dog")
+    assert read_boxes("localization", "m", min_score=0.85).boxes["score"].tolist() == [0.9]
+    assert read_boxes("localization", "m", ["test"]).images["image_id"].tolist() == ["none"]
+
+
+def test_coco_is_read_by_a_coco_reader() -> None:
+    good("boxes", "m", "--out", "boxes.json")
+    coco = COCO("boxes.json")
+    assert [image["file_name"] for image in coco.loadImgs(coco.getImgIds())] == [
+        "images/a/one.jpg", "images/both.png", "images/no ne.jpg",
+    ]  # fmt: skip
+    assert [category["name"] for category in coco.loadCats(coco.getCatIds())] == ["cat", "dog", "object"]
+    found = {image: coco.loadAnns(coco.getAnnIds(imgIds=[image])) for image in (1, 2, 3)}
+    assert [(each["bbox"], each["category_id"], each["area"]) for each in found[1]] == [
+        ([10, 20, 20.5, 40], 1, 820), ([0, 0, 5, 5], 1, 25),
+    ]  # fmt: skip
+    assert [(each["bbox"], each["category_id"]) for each in found[2]] == [([4, 2, 16, 8], 3)]
+    assert found[3] == []
+
+
+def test_voc_is_read_by_torchvision() -> None:
+    good("boxes", "m", "--out", "voc", "--format", "voc")
+    read = {}
+    for name in ("a/one", "both", "none"):
+        root = ElementTree.parse(Path("voc/Annotations", f"{name}.xml")).getroot()
+        read[name] = VOCDetection.parse_voc_xml(root)["annotation"]
+    assert read["a/one"]["filename"] == "one.jpg"
+    assert read["a/one"]["size"] == {"width": "100", "height": "80", "depth": "3"}
+    places = [(each["name"], [int(side) for side in each["bndbox"].values()]) for each in read["a/one"]["object"]]
+    assert places == [("cat", [11, 21, 31, 60]), ("cat", [1, 1, 5, 5])]
+    assert read["both"]["object"][0]["name"] == "object"
+    assert "object" not in read["none"] or read["none"]["object"] == []
+    assert Path("voc/ImageSets/Main/train-weaksup.txt").read_text() == "a/one\nboth\n"
+    assert Path("voc/ImageSets/Main/test.txt").read_text() == "none\n"
+
+
+def test_yolo_by_hand() -> None:
+    good("boxes", "m", "--out", "yolo", "--format", "yolo")
+    assert Path("yolo/labels/a/one.txt").read_text() == (
+        "0 0.202500 0.500000 0.205000 0.500000\n0 0.025000 0.031250 0.050000 0.062500\n"
+    )
+    assert Path("yolo/labels/both.txt").read_text() == "2 0.600000 0.600000 0.800000 0.800000\n"
+    assert Path("yolo/labels/no ne.txt").read_text() == ""
+    content = yaml.safe_load(Path("yolo/data.yaml").read_text())
+    assert content == {"names": {0: "cat", 1: "dog", 2: "object"}, "train": "train-weaksup.txt", "test": "test.txt"}
+    assert Path("yolo/test.txt").read_text() == "./images/no ne.jpg\n"
+
+
+def test_csv_has_a_row_for_an_image_without_a_box() -> None:
+    good("boxes", "m", "--out", "boxes.csv", "--format", "csv")
+    with Path("boxes.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["label"] for row in rows] == ["cat", "cat", "object", ""]
+    assert (rows[0]["x1"], rows[0]["score"], rows[0]["path"]) == ("30.5", "0.9", "images/a/one.jpg")
+    assert (rows[3]["image_id"], rows[3]["x0"], rows[3]["width"]) == ("none", "", "40")
+
+
+def test_label_studio_by_hand() -> None:
+    good("boxes", "m", "--out", "tasks", "--format", "label-studio", "--prefix", "http://localhost/")
+    tasks = json.loads(Path("tasks/tasks.json").read_text())
+    assert [task["data"]["image"] for task in tasks] == [
+        "http://localhost/images/a/one.jpg", "http://localhost/images/both.png", "http://localhost/images/no%20ne.jpg",
+    ]  # fmt: skip
+    (first, _), (only,), () = (task["predictions"][0]["result"] for task in tasks)
+    assert first["value"] == {
+        "x": 10, "y": 25, "width": 20.5, "height": 50, "rotation": 0, "rectanglelabels": ["cat"],
+    }  # fmt: skip
+    assert (first["original_width"], first["original_height"], first["type"]) == (100, 80, "rectanglelabels")
+    assert only["value"]["rectanglelabels"] == ["object"]
+    view = ElementTree.parse("tasks/config.xml").getroot()
+    assert [label.get("value") for label in view.iter("Label")] == ["cat", "dog", "object"]
+    control = view.find("RectangleLabels")
+    assert control is not None
+    assert (control.get("name"), control.get("toName")) == (first["from_name"], first["to_name"])
+
+
+def test_nothing_but_an_earlier_export_is_replaced() -> None:
+    for form, name in (("coco", "out.json"), ("csv", "out.csv"), ("voc", "out"), ("yolo", "out")):
+        good("boxes", "m", "--out", name, "--format", form)
+        good("boxes", "pseudo_boxes", "--out", name, "--format", form)
+    assert not Path("out/Annotations").exists()
+    Path("mine.json").write_text('{"images": []}')
+    Path("mine").mkdir()
+    Path("mine/notes.txt").touch()
+    assert "no earlier export" in error("boxes", "m", "--out", "mine.json")
+    assert "holds other files" in error("boxes", "m", "--out", "mine", "--format", "voc")
+    assert "a folder" in error("boxes", "m", "--out", "mine")
+    assert "a file" in error("boxes", "m", "--out", "mine.json", "--format", "voc")
+    assert Path("mine/notes.txt").exists()
+    good("boxes", "m", "--out", "mine.json", "--overwrite")
+    good("boxes", "m", "--out", "mine", "--format", "voc", "--overwrite")
+    assert not Path("mine/notes.txt").exists()
+
+
+def test_what_cannot_be_exported_is_said() -> None:
+    assert "did you mean 'pseudo_boxes'?; there are m, pseudo_boxes" in error("boxes", "pseudo_box", "--out", "x.json")
+    assert "no '../index'" in error("boxes", "../index", "--out", "x.json")
+    assert "is no table of boxes" in error("boxes", "index", "--out", "x.json")
+    assert "did you mean 'test'" in error("boxes", "m", "--split", "tests", "--out", "x.json")
+    write_table(
+        DATA / "boxes/odd.parquet",
+        pd.DataFrame([("x", 0, 0, 1, 1, 1, 0)], columns=["image_id", *BOX_COLUMNS, "score", "label"]),
+    )
+    assert "image 'x' is not in the index" in error("boxes", "odd", "--out", "x.json")
+    assert not Path("x.json").exists()
+
+
+# Masks
+
+
+def write_maps(name: str, kind: Kind, rows: list[tuple[str, int, list[list[float]]]]) -> None:
+    with create(DATA / f"{name}.h5", kind, 2, 2) as writer:
+        for image_id, label, content in rows:
+            writer.append([image_id], [label], np.array(content, kind.dtype)[None])
+
+
+def test_labels_are_enlarged_without_mixing() -> None:
+    write_maps("labels/m", Kind.TRISTATE, [("a/one", -1, [[1, 0], [255, 0]]), ("both", -1, [[0, 1], [0, 0]])])
+    good("masks", "labels/m", "--out", "labels")
+    with Image.open("labels/a/one.png") as picture:
+        mask = np.asarray(picture)
+        assert picture.mode == "P"
+    assert mask.shape == (80, 100)
+    assert (mask[:40, :50] == 1).all()
+    assert (mask[40:, :50] == 255).all()
+    assert (mask[:, 50:] == 0).all()
+    assert np.unique(np.asarray(Image.open("labels/both.png"))).tolist() == [0, 3]
+    assert not np.asarray(Image.open("labels/none.png")).any()
+    assert Path("labels/classes.txt").read_text().split() == ["background", "cat", "dog", "object"]
+
+
+def test_where_classes_overlap_the_higher_score_wins() -> None:
+    write_maps("maps/m", Kind.SCORE, [("a/one", 0, [[0.9, 0.1], [0.9, 0.1]]), ("a/one", 1, [[0.1, 0.8], [0.1, 0.8]])])
+    results = read_masks("localization", "m", threshold=0.3)
+    mask = results.read("a/one", 4, 1)
+    assert mask.tolist() == [[1, 1, 2, 2]]
+    assert results.read("a/one", 8, 1).tolist() == [[1, 1, 1, 1, 2, 2, 2, 2]]
+    assert read_masks("localization", "m", threshold=0.85).read("a/one", 4, 1).tolist() == [[1, 0, 0, 0]]
+    assert results.classes == ("cat", "dog")
+
+
+def test_a_score_map_needs_a_threshold() -> None:
+    write_maps("maps/m", Kind.SCORE, [("a/one", -1, [[0.9, 0.1], [0.9, 0.1]])])
+    assert "no threshold" in error("masks", "m", "--out", "masks")
+    Path(DATA / "thresholds").mkdir()
+    Path(DATA / "thresholds/m.json").write_text('{"threshold": 0.5}')
+    good("masks", "m", "--out", "masks")
+    assert np.asarray(Image.open("masks/a/one.png"))[:, :50].all()
+    with pytest.raises(InputError, match="no 'x' to export; there are m"):
+        read_masks("localization", "x")
+
+
+def test_coco_masks_are_read_by_a_coco_reader() -> None:
+    content = [("a/one", 0, [[1, 0], [0, 0]]), ("a/one", 1, [[0, 0], [0, 1]]), ("none", 1, [[0, 0], [0, 0]])]
+    write_maps("pseudo_masks", Kind.MASK, content)  # type: ignore[arg-type]
+    good("masks", "pseudo_masks", "--out", "masks.json", "--format", "coco", "--split", "train-weaksup")
+    coco = COCO("masks.json")
+    assert len(coco.getImgIds()) == 2
+    first, second = coco.loadAnns(coco.getAnnIds())
+    masks = [coco.annToMask(each) for each in (first, second)]
+    expected = np.zeros((80, 100), np.uint8)
+    expected[:40, :50] = 1
+    np.testing.assert_array_equal(masks[0], expected)
+    np.testing.assert_array_equal(masks[1], expected[::-1, ::-1])
+    assert [(each["image_id"], each["category_id"], each["area"]) for each in (first, second)] == [
+        (1, 1, 2000), (1, 2, 2000),
+    ]  # fmt: skip
+    assert first["bbox"] == [0, 0, 50, 40]
+
+
+def test_folders_of_segmentations() -> None:
+    folder = Path("data/detection/segments/sec/a")
+    folder.mkdir(parents=True)
+    Image.fromarray(np.full((80, 100), 2, np.uint8)).save(folder / "one.png")
+    good("masks", "segments/sec", "--set", "detection", "--out", "masks")
+    assert (np.asarray(Image.open("masks/a/one.png")) == 2).all()
+    Image.fromarray(np.zeros((8, 10), np.uint8)).save(folder / "one.png")
+    assert "not a mask of 100 x 80" in error("masks", "segments/sec", "--set", "detection", "--out", "masks")
+    assert (np.asarray(Image.open("masks/a/one.png")) == 2).all()

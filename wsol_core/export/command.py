@@ -1,0 +1,173 @@
+"""The commands `wsol export ...`; each imports what it needs, so that `wsol --help` answers at once."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from wsol_core.errors import InputError
+from wsol_core.outside.command import one_line_errors
+
+app = typer.Typer(no_args_is_help=True, help="Take results elsewhere: boxes and masks of any stage, trained models.")
+
+Out = Annotated[Path, typer.Option(help="File or folder to write; appears whole.", show_default=False)]
+Set = Annotated[Literal["localization", "detection"], typer.Option("--set", help="Data set.")]
+Splits = Annotated[
+    list[str] | None, typer.Option("--split", help="train-weaksup, train-fullsup or test; repeatable; all if left out.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is no earlier export of ours.")]
+AsJson = Annotated[bool, typer.Option("--json", help="A summary as JSON on standard output.")]
+SUFFIXES = {".safetensors": "safetensors", ".onnx": "onnx", ".pt2": "torch"}
+
+
+@app.command()
+def boxes(
+    source: Annotated[
+        str, typer.Argument(help="A method or detector; or a table below data/SET: pseudo_boxes, objectness/NAME.")
+    ],
+    out: Out,
+    form: Annotated[
+        Literal["coco", "voc", "yolo", "csv", "label-studio"], typer.Option("--format", help="See below.")
+    ] = "coco",
+    set_name: Set = "localization",
+    split: Splits = None,
+    min_score: Annotated[float, typer.Option(help="Boxes with a lower score are left out.")] = 0.0,
+    prefix: Annotated[
+        str, typer.Option(help="Label Studio: what stands before an image's path.")
+    ] = "/data/local-files/?d=",
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Boxes, pseudo boxes, proposals or detections. Images without a box are listed too.
+
+    coco, csv: a file. voc: a folder of XML, 1-based inclusive corners. yolo: a folder of labels, data.yaml and lists.
+    label-studio: tasks.json with predictions to correct, and config.xml. A box without a class has the image's label,
+    where that is one, else the class `object`.
+
+    Exit codes: 0 written; 1 bad input, or OUT holds something else.
+
+    Example: wsol export boxes segmentation-foreground --format coco --out boxes.json
+
+    Example: wsol export boxes pseudo_boxes --format label-studio --split train-weaksup --out tasks
+
+    Example: wsol export boxes objectness/foreground --set detection --min-score 0.5 --format csv --out proposals.csv
+    """
+    with one_line_errors():
+        from wsol_core.export import coco, label_studio, table, voc, yolo
+        from wsol_core.export.place import exported_file, exported_folder
+        from wsol_core.export.results import read_boxes
+
+        results = read_boxes(set_name, source, split or (), min_score)
+        note = {"source": source, "set": set_name, "format": form, "splits": split or []}
+        files = {"coco": coco.write_boxes, "csv": table.write_boxes}
+        if form in files:
+            with exported_file(out, overwrite) as path:
+                files[form](results, path)
+        else:
+            with exported_folder(out, overwrite, note) as folder:
+                if form == "label-studio":
+                    label_studio.write_boxes(results, folder, prefix)
+                else:
+                    (voc if form == "voc" else yolo).write_boxes(results, folder)
+    _finish({"out": str(out), **note, "images": len(results.images), "boxes": len(results.boxes)}, as_json)
+
+
+@app.command()
+def masks(
+    source: Annotated[
+        str, typer.Argument(help="A method, or below data/SET: pseudo_masks, labels/SOURCE, seeds/NAME, segments/NAME.")
+    ],
+    out: Out,
+    form: Annotated[Literal["png", "coco"], typer.Option("--format", help="See below.")] = "png",
+    set_name: Set = "localization",
+    split: Splits = None,
+    threshold: Annotated[float | None, typer.Option(help="Of score maps, instead of the calibrated one.")] = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Masks at the images' own size: of a method's maps, pseudo masks, Gaussian labels, cues, segmentations.
+
+    png: a folder of IMAGE_ID.png as VOC's: 0 background, 1 + label on a class, 255 nothing said; classes.txt names
+    them. coco: a JSON file, run lengths per image and class; what nothing is said of is left out.
+
+    Exit codes: 0 written; 1 bad input, or OUT holds something else.
+
+    Example: wsol export masks segmentation-foreground --out masks
+
+    Example: wsol export masks labels/foreground --split train-weaksup --out labels
+
+    Example: wsol export masks pseudo_masks --format coco --out pseudo_masks.json
+    """
+    with one_line_errors():
+        from wsol_core.export import coco
+        from wsol_core.export.masks import read_masks, write_pngs
+        from wsol_core.export.place import exported_file, exported_folder
+
+        results = read_masks(set_name, source, split or (), threshold)
+        note = {"source": source, "set": set_name, "format": form, "splits": split or []}
+        if form == "coco":
+            with exported_file(out, overwrite) as path:
+                coco.write_masks(source, results.images, results.classes, results.by_class(), path)
+        else:
+            with exported_folder(out, overwrite, note) as folder:
+                write_pngs(results, folder)
+    _finish({"out": str(out), **note, "images": len(results.images)}, as_json)
+
+
+@app.command()
+def model(
+    out: Annotated[Path, typer.Option(help="File that ends in .safetensors, .onnx or .pt2.", show_default=False)],
+    method: Annotated[str | None, typer.Option(help="A trained method of this workspace.")] = None,
+    from_file: Annotated[Path | None, typer.Option("--model", help="An exported .safetensors, instead.")] = None,
+    form: Annotated[
+        Literal["safetensors", "onnx", "torch"] | None, typer.Option("--format", help="Else by the suffix of OUT.")
+    ] = None,
+    threshold: Annotated[float | None, typer.Option(help="Instead of the calibrated one, from 0 to below 1.")] = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """A trained network as one file, with classes and threshold.
+
+    safetensors: for `wsol predict --model` and `Predictor.load`, without this workspace. onnx and torch (an exported
+    program, .pt2): a graph from uint8 RGB images (batch, 3, side, side) to maps, normalisation inside; `wsol` in its
+    metadata says the rest.
+
+    Exit codes: 0 written; 1 bad input, or OUT holds something else.
+
+    Example: wsol export model --method segmentation-foreground --out model.safetensors
+
+    Example: wsol export model --model model.safetensors --out model.onnx
+    """
+    with one_line_errors():
+        chosen = form or SUFFIXES.get(out.suffix)
+        if chosen is None:
+            raise InputError(f"--out {out}: end it in {', '.join(SUFFIXES)}, or give --format")
+        if (method is None) == (from_file is None):
+            raise InputError("give --method NAME, from this workspace, or --model FILE, an exported one")
+        from wsol_core.export.place import exported_file
+        from wsol_core.prediction.model_file import read_card, write_model
+        from wsol_core.prediction.workspace import find_method, with_threshold
+
+        if from_file is not None:
+            checkpoint, card = from_file, with_threshold(read_card(from_file), threshold)
+        else:
+            checkpoint, card = find_method(str(method), threshold)
+        with exported_file(out, overwrite) as path:
+            if chosen == "safetensors":
+                write_model(checkpoint, card, path)
+            else:
+                from wsol_core.export import graph
+                from wsol_core.prediction.networks import load_network
+
+                network = load_network(checkpoint, card.kind, len(card.classes))
+                (graph.write_onnx if chosen == "onnx" else graph.write_torch)(network, card, path)
+    _finish({"out": str(out), "format": chosen, "method": card.method, "threshold": card.threshold}, as_json)
+
+
+def _finish(summary: dict[str, object], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(summary, sort_keys=True))
+    elif sys.stdout.isatty():
+        typer.echo(f"wrote {summary['out']}")

@@ -1,0 +1,138 @@
+"""What is exported: images, and boxes or masks of any stage, from the workspace."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from wsol_core.boxes import BOX_COLUMNS, Boxes
+from wsol_core.data.index import SPLITS, ImageIndex, read_index
+from wsol_core.errors import InputError, nearest
+from wsol_core.files import read_table
+from wsol_core.maps import CLASS_AGNOSTIC
+
+OBJECT = "object"
+"""The class of what has no class of its own, in an image that has not exactly one label."""
+COLUMNS = ("image_id", *BOX_COLUMNS, "score", "label")
+
+
+@dataclass(frozen=True)
+class BoxResults:
+    """Boxes of a stage.
+
+    Attributes:
+        source: of the boxes, as asked for.
+        images: rows of the image index, all that were asked for, with boxes or not, by id.
+        boxes: `image_id`, `x0`, `y0`, `x1`, `y1` (inside the image, none empty), `score`, `label` (position in
+            `classes`), in the order of the images, best first.
+        classes: names.
+    """
+
+    source: str
+    images: pd.DataFrame
+    boxes: pd.DataFrame
+    classes: tuple[str, ...]
+
+    def by_image(self) -> "list[tuple[pd.Series, pd.DataFrame]]":
+        """Every image with its boxes."""
+        groups = {str(name): rows for name, rows in self.boxes.groupby("image_id")}
+        rows = (row for _, row in self.images.iterrows())
+        return [(row, groups.get(row["image_id"], self.boxes[:0])) for row in rows]
+
+    def sizes(self) -> npt.NDArray[np.float32]:
+        """Width and height `(N, 2)` of each box's image, pixels."""
+        return image_sizes(self.boxes, self.images)
+
+    def corners(self) -> Boxes:
+        """The boxes `(N, 4)`."""
+        return self.boxes[list(BOX_COLUMNS)].to_numpy(np.float32)
+
+
+def chosen_images(index: ImageIndex, splits: Sequence[str]) -> pd.DataFrame:
+    """The rows of some splits, of all where none is named.
+
+    Raises:
+        InputError: there is no such split.
+    """
+    for split in splits:
+        if split not in SPLITS:
+            raise InputError(f"--split {split}: unknown{nearest(split, SPLITS)}; splits are {', '.join(SPLITS)}")
+    return index.split(*(splits or SPLITS))
+
+
+def own_labels(images: pd.DataFrame, classes: Sequence[str]) -> dict[str, int]:
+    """Which class something without one has, by image: the image's label where it has exactly one.
+
+    Else it is `object`, whose position is that behind the last of the classes.
+    """
+    return {
+        str(name): int(own[0]) if len(own) == 1 else len(classes)
+        for name, own in zip(images["image_id"], images["labels"], strict=True)
+    }
+
+
+def read_boxes(set_name: str, source: str, splits: Sequence[str] = (), min_score: float = 0.0) -> BoxResults:
+    """The boxes of a stage, those of class-agnostic ones under the image's label (see `own_labels`).
+
+    Boxes are cut off at the image's borders; what is left empty is left out.
+
+    Args:
+        set_name: `localization` or `detection`.
+        source: a method or detector, or the path of any table of boxes below `data/SET`, without `.parquet`:
+            `pseudo_boxes`, `objectness/foreground`, ...
+        splits: whose images; none for all.
+        min_score: lower ones are left out.
+
+    Raises:
+        InputError: there is no such table, or it is no table of boxes, or of images that are not in the index.
+    """
+    folder = Path("data", set_name)
+    index = read_index(folder / "index.parquet")
+    path = find_result(folder, source, ("boxes", "detections", ""), ".parquet")
+    table, _ = read_table(path)
+    if missing := [column for column in COLUMNS if column not in table.columns]:
+        raise InputError(f"{path}: no column {missing[0]!r}, so it is no table of boxes")
+    if len(unknown := table.loc[~table["image_id"].isin(index.table["image_id"]), "image_id"]):
+        raise InputError(f"{path}: image {unknown.iloc[0]!r} is not in the index; make the boxes again")
+    images = chosen_images(index, splits)
+    table = table.loc[table["image_id"].isin(images["image_id"]) & (table["score"] >= min_score), list(COLUMNS)]
+    agnostic = table["label"] == CLASS_AGNOSTIC
+    own = table["image_id"].map(own_labels(images, index.classes))
+    table["label"] = table["label"].where(~agnostic, own).astype(int)
+    classes = (*index.classes, OBJECT) if (table["label"] == len(index.classes)).any() else index.classes
+    return BoxResults(source, images, _inside(table, images), classes)
+
+
+def image_sizes(rows: pd.DataFrame, images: pd.DataFrame) -> npt.NDArray[np.float32]:
+    """Width and height `(N, 2)` of the image of each row."""
+    sizes = images.set_index("image_id")[["width", "height"]]
+    return sizes.reindex(rows["image_id"]).to_numpy(np.float32)
+
+
+def _inside(table: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
+    limits = np.tile(image_sizes(table, images), 2)
+    boxes = np.clip(table[list(BOX_COLUMNS)].to_numpy(np.float32), 0, limits)
+    table = table.assign(**dict(zip(BOX_COLUMNS, boxes.T, strict=True)))
+    table = table[(table["x1"] > table["x0"]) & (table["y1"] > table["y0"])]
+    ordered = table.sort_values(["image_id", "score"], ascending=[True, False], kind="stable")
+    return ordered.reset_index(drop=True)
+
+
+def find_result(folder: Path, source: str, places: Sequence[str], suffix: str) -> Path:
+    """The file of a result: `PLACE/SOURCE` below the data set's folder, the first place that has it.
+
+    Raises:
+        InputError: there is none; those that there are are named.
+    """
+    outside = not source or Path(source).is_absolute() or ".." in Path(source).parts
+    paths = [] if outside else [folder / place / f"{source}{suffix}" for place in places]
+    for path in paths:
+        if path.exists():
+            return path
+    hidden = {"index", "annotations", "files"}
+    known = {path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob(f"*{suffix}") if suffix}
+    names = sorted(name.removeprefix(f"{places[0]}/") for name in known - hidden if not name.startswith("scores/"))
+    raise InputError(f"{folder}: no {source!r} to export{nearest(source, names)}; there are {', '.join(names)}")

@@ -1,0 +1,83 @@
+"""A prediction over many images: decoded ahead in threads, seen in batches, written in threads, one bad file or not."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import islice
+from typing import NamedTuple, TypeVar
+
+from wsol_core.data.images import Picture
+from wsol_core.data.loading import loader_workers
+from wsol_core.errors import InputError
+from wsol_core.localize import in_threads
+from wsol_core.predict import Predictor
+from wsol_core.prediction.outputs import Outputs, Record
+from wsol_core.prediction.sources import Source
+
+R = TypeVar("R")
+
+
+class Outcome(NamedTuple):
+    """A run's end."""
+
+    records: list[Record]
+    """of the images that are done, by name"""
+    kept: int
+    """how many of them were done before"""
+    failed: list[Record]
+    """`image` and `reason` of those that could not be read"""
+
+
+def predict_files(
+    predictor: Predictor, sources: Sequence[Source], outputs: Outputs, batch: int, report: Callable[[str], None]
+) -> Outcome:
+    """Predict all images that are not done yet, and write what is found.
+
+    Args:
+        predictor: the network.
+        sources: the images.
+        outputs: where to.
+        batch: images at once.
+        report: gets a line for each image that cannot be read, at once.
+    """
+    before = [outputs.done(source) for source in sources]
+    todo = [source for source, record in zip(sources, before, strict=True) if record is None]
+    records = [record for record in before if record is not None]
+    kept, failed = len(records), []
+    for source, result in _predicted(predictor, todo, outputs, batch):
+        if isinstance(result, InputError):
+            reason = str(result).rsplit("; ", 1)[0].removeprefix(f"{source.path}: ")
+            failed.append({"image": str(source.path), "reason": reason})
+            report(f"error: {source.path}: {reason}; left out")
+        else:
+            records.append(result)
+    records.sort(key=lambda record: str(record["name"]))
+    outputs.finish(records, failed)
+    return Outcome(records, kept, failed)
+
+
+def _predicted(
+    predictor: Predictor, sources: Sequence[Source], outputs: Outputs, batch: int
+) -> Iterator[tuple[Source, Record | InputError]]:
+    """Each image with its record, or why there is none."""
+
+    def load(source: Source) -> tuple[Source, Picture | InputError]:
+        return source, _or_error(partial(predictor.squash, source.path))
+
+    loaded = in_threads(load, sources, len(sources), "predict")
+    with ThreadPoolExecutor(loader_workers()) as pool:
+        while part := list(islice(loaded, batch)):
+            good = [(source, picture) for source, picture in part if not isinstance(picture, InputError)]
+            yield from ((source, error) for source, error in part if isinstance(error, InputError))
+            if not good:
+                continue
+            seen = predictor.look([picture for _, picture in good])
+            work = [partial(outputs.write, source, own) for (source, _), own in zip(good, seen, strict=True)]
+            yield from zip((source for source, _ in good), pool.map(_or_error, work), strict=True)
+
+
+def _or_error(work: Callable[[], R]) -> R | InputError:
+    try:
+        return work()
+    except InputError as error:
+        return error
