@@ -88,6 +88,32 @@ def ablate(
             raise typer.Exit(1)
 
 
+@app.command()
+def inspect(
+    rev: Annotated[
+        list[str] | None,
+        typer.Option(help="A commit, branch, tag or experiment, or `workspace`; two for side by side."),
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to serve at; the default is of this machine alone.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any that is free.")] = 8765,
+    static: Annotated[
+        Path | None, typer.Option(help="Write this folder, to be sent to somebody, and serve nothing.")
+    ] = None,
+    images: Annotated[int, typer.Option(min=1, help="With --static: how many images at the most.")] = 200,
+    address: Annotated[
+        str, typer.Option("--filter", help="With --static: which images; what a page's address has after #.")
+    ] = "",
+) -> None:
+    """Look at images with the boxes, maps and masks of every stage, in the browser.
+
+    Example: wsol inspect --static shown --images 20 --filter 'split=test&method=ddt&outcome=wrong'
+    """
+    from wsol_core.inspect.command import run
+
+    with one_line_errors():
+        typer.echo(run(host, port, rev or [], static, images, address), err=static is None)
+
+
 def _current() -> tuple[str, list[str]]:
     """The preset in use, and the sources of its segmentations."""
     import yaml
