@@ -1,6 +1,6 @@
 """Objectness of 2,000 proposals of a 500x375 picture against a plain loop over boxes with slicing.
 
-Run `python benchmarks/score_proposals.py`. Exit code 1 where the ratio misses the goal.
+Run `python -m benchmarks.score_proposals`. Exit code 1 where the ratio or the time misses its goal.
 """
 
 import sys
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from wsol_core.boxes import Boxes
 from wsol_core.objectness import objectness
 
-GOAL = 100
+GOAL, GOAL_MS = 100, 1.0
 WIDTH, HEIGHT, BOXES = 500, 375, 2000
 
 Floats = npt.NDArray[np.float32]
@@ -46,9 +46,10 @@ def main() -> int:
     difference = np.abs(objectness(*arguments) - plain_loop(*arguments)).max()
     quick = fastest(lambda: objectness(*arguments), rounds=200)
     slow = fastest(lambda: plain_loop(*arguments), rounds=10)
-    print(f"{BOXES} proposals of a {WIDTH}x{HEIGHT} picture: {quick * 1e3:.3f} ms, plain loop {slow * 1e3:.2f} ms")
+    print(f"{BOXES} proposals of a {WIDTH}x{HEIGHT} picture: {quick * 1e3:.3f} ms (goal less than {GOAL_MS:g})")
+    print(f"plain loop {slow * 1e3:.2f} ms")
     print(f"ratio {slow / quick:.0f} (goal {GOAL} or more); largest difference {difference:.1e}")
-    return int(slow / quick < GOAL)
+    return int(slow / quick < GOAL or quick * 1e3 >= GOAL_MS)
 
 
 if __name__ == "__main__":

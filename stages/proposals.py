@@ -1,26 +1,20 @@
-"""Propose boxes in every image of a data set: by selective search, or from files of others."""
+"""Keep the first proposals of a source, those that are large enough: `python -m stages.proposals SET`."""
 
 from pathlib import Path
 
 from wsol_core.data.index import read_index
 from wsol_core.errors import run_stage
-from wsol_core.files import write_table
+from wsol_core.files import read_table, write_table
 from wsol_core.params import load
-from wsol_core.proposal_files import read_proposals
-from wsol_core.proposals import SELECTIVE_SEARCH, ProposalParams, search_proposals
-from wsol_core.scratch import scratch_folder
+from wsol_core.proposals import ProposalParams, choose
 
 
 def main(data_set: str) -> None:
     """Write `data/SET/proposals.parquet`."""
-    params = load(ProposalParams, "proposals")
-    source, output = Path("data", data_set, "index.parquet"), Path("data", data_set, "proposals.parquet")
-    index = read_index(source)
-    if params.source != SELECTIVE_SEARCH:
-        write_table(output, read_proposals(Path(params.source), index, params))
-        return
-    with scratch_folder("proposals", {"proposals": params}, [source]) as scratch:
-        write_table(output, search_proposals(index, params, scratch))
+    params, folder = load(ProposalParams, "proposals"), Path("data", data_set)
+    found, _ = read_table(folder / "proposals" / f"{params.source}.parquet")
+    chosen = choose(found, read_index(folder / "index.parquet"), params.min_side, params.max_proposals)
+    write_table(folder / "proposals.parquet", chosen)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from wsol_core import params
 from wsol_core.class_masks import ClassMasks
 from wsol_core.class_sheets import heat_maps, segmentations
 from wsol_core.data.index import TEST, TRAIN_WEAKSUP, read_annotations, read_index
+from wsol_core.detection_sheets import detections, filtered
 from wsol_core.errors import run_stage
 from wsol_core.files import atomic_path, read_table
 from wsol_core.maps import MapStore
@@ -42,7 +43,7 @@ def main(data_set: str) -> None:
         if data_set == LOCALIZATION:
             sheets.append(_localization(report, data, methods, stores))
         if data_set == DETECTION:
-            sheets += [_heat_maps(report, data, stores), _segmentations(report, data, stores)]
+            sheets += [draw(report, data, stores) for draw in (_heat_maps, _segmentations, _detections)]
         for name, picture in chain(*sheets):
             write_jpeg(folder / f"{name}.jpg", picture)
 
@@ -128,6 +129,25 @@ def _segmentations(report: Report, data: Path, stores: ExitStack) -> Iterator[tu
         masks = {name: LabelMasks(data / "segments" / name) for name in names}
         truth = ClassMasks(data / "masks", report.index, read_annotations(data / "annotations.parquet"))
         yield from segmentations(report, cues, masks, truth)
+
+
+def _detections(report: Report, data: Path, stores: ExitStack) -> Iterator[tuple[str, Picture]]:
+    """All detectors side by side, and what each one's filter keeps."""
+    detectors = params.detectors()
+    boxes = {name: read_table(data / "detections" / f"{name}.parquet")[0] for name in detectors}
+    found = detections(report, boxes, read_annotations(data / "annotations.parquet")) if boxes else None
+    if found is not None:
+        yield "detections", found
+    for name, block in detectors.items():
+        network = block["network"]
+        if network.get("filter"):
+            scored = str(network["proposals"])
+            maps, oracle = (data / folder / f"{Path(scored).name}.h5" for folder in ("maps", "oracle"))
+            draw = _open(oracle if oracle.exists() else maps, stores)
+            proposals, _ = read_table(data / f"{scored}.parquet")
+            picture = filtered(report, proposals, float(network["filter"]["threshold"]), draw)
+            if picture is not None:
+                yield f"{name}-filter", picture
 
 
 def _open(path: Path, stores: ExitStack) -> Draw:

@@ -22,6 +22,7 @@ calibrate: {step: 0.05, images: 100, constants: {fixed: 0.35}}
 methods: [ddt, foreground, segmentation-foreground]
 heat_maps: {}
 segments: []
+detectors: {}
 objectness: {sets: [detection], methods: [foreground]}
 report: {images: 3, proposals: 4, side: 64}
 """

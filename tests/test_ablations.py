@@ -15,7 +15,7 @@ from wsol_core.ablations.definition import Row, Table
 from wsol_core.ablations.document import update_docs
 from wsol_core.ablations.overrides import description, filled, refuse_unknown, words
 from wsol_core.ablations.runs import KEYS, RESULTS, read_rows
-from wsol_core.ablations.tables import MEASURES, LocalizationTable, pick, read_tables
+from wsol_core.ablations.tables import MEASURES, DetectionTable, LocalizationTable, pick, read_tables
 from wsol_core.cli import app
 from wsol_core.errors import InputError
 from wsol_core.presets import preset_text
@@ -468,3 +468,33 @@ def test_spol_table_2_holds_the_papers_figures() -> None:
     assert figures["fuse-1"] == 55.76
     assert max(figures, key=lambda name: figures[name]) == "multiply-3"
     assert figures["multiply-3"] == 88.30
+
+
+def test_a_detection_table_has_corloc_of_the_training_images() -> None:
+    table = DetectionTable.model_validate({
+        "name": "detectors", "measure": "detection", "title": "Detectors", "source": "A paper.", "preset": "demo",
+        "method": "oicr", "rows": [{"name": "mist", "method": "mist", "paper": {"ap_voc07": 55.2}}],
+    })  # fmt: skip
+    found = {
+        "train-weaksup": {"ap_voc07": 0.5, "corloc": 0.6, "corloc_low": 0.55, "corloc_high": 0.65},
+        "test": {"ap_voc07": 0.4, "corloc": 0.7, "best_proposal_ap_voc07": 0.1},
+    }
+    contents = {"detection/mist.json": found, "detection/oicr.json": {}}
+    figures = table.read_figures(table.rows[0], contents.__getitem__)
+    assert figures["test"]["ap_voc07"] == 0.4
+    assert [figures["test"][name] for name in ("corloc", "corloc_low", "whole_image_corloc")] == [0.6, 0.55, None]
+    assert found["test"]["corloc"] == 0.7
+    assert table.targets(table.rows[0]) == ["evaluate_detection@mist"]
+    assert table.overrides(table.rows[0]) == {}
+    assert table.read_figures(Row(name="plain"), contents.__getitem__) == {}
+
+
+def test_wsfl_table_3_holds_the_papers_figures() -> None:
+    rows = TABLES["wsfl-table-3"].rows
+    figures = {row.name: row.paper.get("ap_voc07") for row in rows}
+    assert [figures[f"oicr{row}"] for row in ("", "-wsfl", "-lr-gt", "-hr-gt")] == [46.9, 48.3, 48.6, 50.2]
+    assert [figures[f"mist{row}"] for row in ("", "-wsfl", "-lr-gt", "-hr-gt")] == [55.2, 55.7, 56.5, 56.8]
+    assert {row.name for row in rows if not row.paper} == {"oicr-spol", "mist-spol"}
+    methods = {row.name: row.method or "oicr" for row in rows}
+    assert all(("oracle" in method) == ("gt" in name) for name, method in methods.items())
+    assert all(name.split("-")[0] in method for name, method in methods.items())

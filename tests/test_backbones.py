@@ -230,6 +230,23 @@ def test_statistics_belong_to_the_name(
 
 
 @torch.no_grad()
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("name", "level"),
+    [("vgg16", 2), ("resnet50", -2), ("efficientnet_lite0", -3), ("efficientnet_lite0", -1), ("regnety_002", 1)],
+)
+def test_a_network_that_ends_early_has_the_same_features_up_to_there(name: str, level: int) -> None:
+    backbone, picture = create(name).eval(), photo()
+    whole, expected = len(backbone.state_dict()), backbone(picture)[: range(len(backbone.channels))[level] + 1]
+    backbone.end_at(level)
+    found = backbone(picture)
+    assert [len(found), *backbone.channels] == [len(expected), *(each.shape[1] for each in expected)]
+    assert len(backbone.strides) == len(expected)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    if level != -1 and name != "regnety_002":
+        assert len(backbone.state_dict()) < whole
+
+
 def test_uint8_and_float_input_agree(pretrained: Backbone) -> None:
     images = photo()
     for one, other in zip(pretrained(images), pretrained(images / 255), strict=True):

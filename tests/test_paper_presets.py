@@ -13,6 +13,8 @@ from torch import Tensor
 from wsol_core.ablations.overrides import filled
 from wsol_core.ablations.tables import read_tables
 from wsol_core.data.loading import Batch
+from wsol_core.detections import DetectParams
+from wsol_core.detector import DetectorParams
 from wsol_core.gaussian import GaussianParams
 from wsol_core.map_voting import VotingParams
 from wsol_core.methods import bcct, classifier, fam, psol, sec, spol, two_phase, wsfl
@@ -190,6 +192,11 @@ def changed(params: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]
     return params
 
 
+class DetectorEntry(Block):
+    network: DetectorParams
+    detect: DetectParams
+
+
 MODELS: dict[str, type[Block]] = {
     "cam": spol.CamParams,
     "psol": psol.PsolParams,
@@ -200,6 +207,7 @@ MODELS: dict[str, type[Block]] = {
     "phase_two": two_phase.LaterPhaseParams,
     "two_phase": VotingParams,
     "saliency": SaliencyParams,
+    "detectors": DetectorEntry,
 }
 
 

@@ -113,6 +113,20 @@ def test_heat_maps_of_two_phases_and_their_segmentation(project: Path) -> None:
     assert len(list((project / "data/detection/segments/sec").rglob("*.png"))) == segmentation["images"]
 
 
+def test_detectors_and_proposals_have_figures(project: Path) -> None:
+    for name in ("oicr", "mist"):
+        splits = json.loads((project / f"results/tiny/detection/{name}.json").read_text())
+        assert set(splits) == set(SPLITS)
+        for figures in splits.values():
+            assert figures["images_without_detection"] == 0
+            assert 0 <= figures["ap_voc07_low"] <= figures["ap_voc07_high"] <= 1
+    recall = json.loads((project / "results/tiny/proposals/detection.json").read_text())
+    assert set(recall) == {"selective-search", "regions"}
+    assert all(0 < source["test"]["recall_100"] <= source["test"]["recall_2000"] <= 1 for source in recall.values())
+    with MapStore(project / "data/detection/oracle/oracle-lr.h5") as maps:
+        assert maps.shape == (14, 14)
+
+
 def test_figures_are_complete_and_possible(project: Path) -> None:
     results = json.loads(run(project, "wsol", "results", "--json").stdout)["localization"]
     assert set(results) == {"ddt", "foreground", "cam", "segmentation", "segmentation-foreground"}

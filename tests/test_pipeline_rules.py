@@ -21,8 +21,9 @@ GROUND_TRUTH = ("annotations.parquet", "masks")
 TORCH_FREE = (
     "scan", "prepare", "render_demo", "pseudo_masks", "calibrate", "localize", "evaluate_localization", "proposals",
     "score_proposals", "report", "import_maps", "evaluate_classification",
-    "oracle_masks", "refine_maps", "evaluate_segmentation", "evaluate_heat_maps",
+    "oracle_masks", "oracle_objectness", "refine_maps", "evaluate_segmentation", "evaluate_heat_maps",
     "two_phase_maps", "seeds", "segments",
+    "selective_search", "proposal_files", "map_proposals", "evaluate_proposals", "evaluate_detection",
 )  # fmt: skip
 PURE = sorted(
     path.relative_to(ROOT).as_posix()

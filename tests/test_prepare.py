@@ -184,6 +184,10 @@ def test_classes_restrict_labels_boxes_images_and_masks(root: Path) -> None:
     assert read_annotations(output / "annotations.parquet")[["label", "instance"]].to_numpy().tolist() == [[0, 2]]
     with Image.open(output / "masks" / "a.png") as mask:
         assert np.unique(np.asarray(mask)[:, :10]).tolist() == [0]
+    output = run(root, "coco", one_class=True)
+    assert read_index(output / "index.parquet").table["image_id"].tolist() == ["b"]
+    assert read_annotations(output / "annotations.parquet")["image_id"].tolist() == ["b"]
+    assert [path.name for path in (output / "masks").iterdir()] == []
     for classes, message in ((["jai"], "did you mean 'jay'"), (["jay", "jay"], "named twice")):
         with pytest.raises(InputError, match=message):
             run(root, "coco", classes=classes)

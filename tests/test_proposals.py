@@ -1,5 +1,6 @@
 """Proposals: selective search in processes (same bytes however it runs) and files of others."""
 
+import json
 import os
 import pickle
 import signal
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,12 +20,11 @@ from scipy.io import savemat
 from wsol_core.data.index import ImageIndex, read_index, write_index
 from wsol_core.errors import InputError
 from wsol_core.files import read_table, write_table
-from wsol_core.proposal_files import read_proposals
-from wsol_core.proposals import ProposalParams, proposal_rows, search_proposals, select, selective_search
+from wsol_core.proposal_files import FileParams, read_proposals
+from wsol_core.proposals import choose, distinct, proposal_rows
+from wsol_core.selective_search import SearchParams, search_proposals, selective_search
 
-PARAMS = ProposalParams(
-    source="selective_search", coordinates="xyxy", mode="fast", longest_side=0, min_side=4, max_proposals=500
-)
+PARAMS = SearchParams(mode="fast", longest_side=0)
 COLUMNS = ["image_id", "x0", "y0", "x1", "y1", "score", "label"]
 
 
@@ -81,20 +82,55 @@ def test_boxes_of_a_reduced_picture_are_in_original_pixels() -> None:
 def test_a_flat_or_tiny_picture_is_one_proposal(shape: tuple[int, int], mode: str) -> None:
     params = PARAMS.model_copy(update={"mode": mode, "longest_side": 20})
     boxes = selective_search(np.full((*shape, 3), 90, np.uint8), params, 0)
-    assert select(boxes, shape[1], shape[0], params).tolist() == [[0, 0, shape[1], shape[0]]]
+    assert distinct(boxes, shape[1], shape[0]).tolist() == [[0, 0, shape[1], shape[0]]]
 
 
-def test_selection_by_hand() -> None:
-    boxes = boxes_of((5, 5, 20, 20), (-9, 2, 8, 8), (5, 5, 20, 20), (1, 1, 30, 4), (0, 2, 8, 8), (9, 9, 13, 13))
-    assert select(boxes, 40, 30, PARAMS).tolist() == [[5, 5, 20, 20], [0, 2, 8, 8], [9, 9, 13, 13]]
-    first = PARAMS.model_copy(update={"max_proposals": 1})
-    assert select(boxes, 40, 30, first).tolist() == [[5, 5, 20, 20]]
+def test_distinct_boxes_by_hand() -> None:
+    boxes = boxes_of((5, 5, 20, 20), (-9, 2, 8, 8), (5, 5, 20, 20), (1, 3, 30, 3), (0, 2, 8, 8), (9, 9, 13, 13))
+    assert distinct(boxes, 40, 30).tolist() == [[5, 5, 20, 20], [0, 2, 8, 8], [9, 9, 13, 13]]
 
 
 @pytest.mark.parametrize("boxes", [boxes_of(), boxes_of((1, 1, 1, 9)), boxes_of((50, 2, 60, 20))])
 def test_nothing_left_is_the_whole_picture(boxes: np.ndarray) -> None:
-    params = PARAMS.model_copy(update={"min_side": 0})
-    assert select(boxes, 40, 30, params).tolist() == [[0, 0, 40, 30]]
+    assert distinct(boxes, 40, 30).tolist() == [[0, 0, 40, 30]]
+
+
+def found_in(index: ImageIndex, *boxes: np.ndarray) -> pd.DataFrame:
+    rows = [proposal_rows(name, own) for name, own in zip(index.table["image_id"], boxes, strict=True)]
+    return pd.concat(rows, ignore_index=True)
+
+
+def test_choice_by_hand(index: ImageIndex) -> None:
+    first = boxes_of((0, 0, 9, 9), (0, 0, 3, 50), (0, 0, 4, 4), (2, 2, 9, 9))
+    found = found_in(index, first, boxes_of((0, 0, 3, 3)), boxes_of((0, 0, 96, 4)))
+    chosen = choose(found, index, 4, 2)
+    assert chosen.columns.tolist() == COLUMNS
+    assert chosen[COLUMNS[1:6]].to_numpy().tolist() == [
+        [0, 0, 9, 9, 1], [0, 0, 4, 4, 0.5], [0, 0, 96, 64, 1], [0, 0, 96, 4, 1],
+    ]  # fmt: skip
+    assert chosen["image_id"].tolist() == ["images/p000"] * 2 + ["images/p001", "images/p002"]
+    assert chosen.dtypes.equals(found.dtypes)
+
+
+def test_choice_equals_a_loop_over_images(index: ImageIndex) -> None:
+    rng = np.random.default_rng(0)
+    corners = [np.sort(rng.choice(60, (30, 2, 2)), axis=1).reshape(-1, 4) for _ in range(3)]
+    found = found_in(index, *(distinct(each.astype(np.float32), 96, 64) for each in corners))
+    chosen = choose(found, index, 12, 5)
+    for name in index.table["image_id"]:
+        own = found.loc[found["image_id"] == name, COLUMNS[1:5]].to_numpy().tolist()
+        large = [[x0, y0, x1, y1] for x0, y0, x1, y1 in own if min(x1 - x0, y1 - y0) >= 12][:5]
+        mine = chosen[chosen["image_id"] == name]
+        assert mine[COLUMNS[1:5]].to_numpy().tolist() == large
+        np.testing.assert_allclose(mine["score"], 1 - np.arange(len(large)) / len(large), rtol=1e-6)
+
+
+def test_proposals_of_other_images_than_the_index_has_are_refused(index: ImageIndex) -> None:
+    found = found_in(index, *[boxes_of((0, 0, 9, 9))] * 3)
+    with pytest.raises(InputError, match="'images/p002' is in the index or has proposals, not both"):
+        choose(found[:2], index, 0, 9)
+    with pytest.raises(InputError, match="'elsewhere'"):
+        choose(pd.concat([found, found[:1].assign(image_id="elsewhere")]), index, 0, 9)
 
 
 def test_rows() -> None:
@@ -116,19 +152,19 @@ def test_a_picture_of_another_size_than_the_index_says_is_named(
 
 
 def stage(folder: Path) -> subprocess.Popen:
-    """`python -m stages.proposals toy` in `folder`, with one worker."""
+    """`python -m stages.selective_search toy` in `folder`, with one worker."""
     environment = {key: value for key, value in os.environ.items() if key not in ("DVC_STAGE", "WSOL_SCRATCH")}
     environment |= {"PYTHONPATH": str(Path(__file__).parents[1]), "WSOL_WORKERS": "1"}
-    command = [sys.executable, "-m", "stages.proposals", "toy"]
+    command = [sys.executable, "-m", "stages.selective_search", "toy"]
     return subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.DEVNULL)
 
 
 def test_same_bytes_with_any_workers_and_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     index = make_index(tmp_path / "set", 40)
-    write_index(tmp_path / "data/toy/index.parquet", index)
-    (tmp_path / "params.yaml").write_text(f"proposals: {PARAMS.model_dump_json()}", encoding="utf-8")
+    write_index(tmp_path / "data/detection/index.parquet", index)
+    (tmp_path / "params.yaml").write_text("selective_search: {toy: {mode: fast, longest_side: 0}}", encoding="utf-8")
     kill_after_a_part(stage(tmp_path), tmp_path / ".wsol")
-    output = tmp_path / "data/toy/proposals.parquet"
+    output = tmp_path / "data/detection/proposals/toy.parquet"
     assert not output.exists()
     assert stage(tmp_path).wait() == 0
     assert not list((tmp_path / ".wsol").iterdir())
@@ -184,13 +220,13 @@ def save_npz(path: Path, **arrays: Any) -> None:
     np.savez(path, **arrays)
 
 
-def convention(name: str) -> ProposalParams:
-    return PARAMS.model_copy(update={"coordinates": name})
+def read(path: Path, index: ImageIndex, coordinates: str = "xyxy") -> pd.DataFrame:
+    return read_proposals(index, FileParams.model_validate({"path": str(path), "coordinates": coordinates}))
 
 
 def test_mat_by_hand(index: ImageIndex, tmp_path: Path) -> None:
     path = matlab(tmp_path / "ss.mat", INSIDE, INSIDE[:1], INSIDE, INSIDE)
-    table = read_proposals(path, index, convention("yxyx_inclusive"))
+    table = read(path, index, "yxyx_inclusive")
     assert table["image_id"].tolist() == ["images/p000"] * 2 + ["images/p001"] + ["images/p002"] * 2
     assert table[COLUMNS[1:5]].iloc[:2].to_numpy().tolist() == [[1, 2, 20, 10], [0, 0, 96, 64]]
     assert table["score"].tolist() == [1, 0.5, 1, 1, 0.5]
@@ -203,6 +239,7 @@ def test_mat_by_hand(index: ImageIndex, tmp_path: Path) -> None:
         ("xyxy_inclusive", [2, 1, 10, 20]),
         ("yxyx_inclusive", [1, 2, 20, 10]),
         ("xywh", [3, 2, 13, 22]),
+        ("xywh_from_1", [2, 1, 12, 21]),
     ],
 )
 @pytest.mark.parametrize("flat", [True, False])
@@ -213,7 +250,7 @@ def test_npz_by_hand(index: ImageIndex, tmp_path: Path, coordinates: str, expect
         save_npz(tmp_path / "p.npz", image_id=np.array(ids[::-1]), boxes=box.repeat(3, axis=0))
     else:
         save_npz(tmp_path / "p.npz", **dict.fromkeys(ids, box))
-    table = read_proposals(tmp_path / "p.npz", index, convention(coordinates))
+    table = read(tmp_path / "p.npz", index, coordinates)
     assert table["image_id"].tolist() == ids
     assert table[COLUMNS[1:5]].to_numpy().tolist() == [expected] * 3
 
@@ -223,7 +260,7 @@ def test_flat_npz_keeps_the_order_of_the_file(index: ImageIndex, tmp_path: Path)
     corners = np.sort(rng.choice(60, (90, 2, 2)), axis=1) + np.array([[0, 0], [4, 4]])
     ids = rng.permutation(np.repeat(index.table["image_id"].to_numpy(dtype=str), 30))
     save_npz(tmp_path / "p.npz", image_id=ids, boxes=corners.reshape(-1, 4))
-    table = read_proposals(tmp_path / "p.npz", index, PARAMS)
+    table = read(tmp_path / "p.npz", index)
     for image_id in index.table["image_id"]:
         boxes = dict.fromkeys(
             map(tuple, np.minimum(corners.reshape(-1, 4)[ids == image_id], [96, 64, 96, 64]).tolist())
@@ -237,25 +274,25 @@ def test_a_folder_of_files_is_read_as_one(index: ImageIndex, tmp_path: Path) -> 
     ids = index.table["image_id"].tolist()
     save_npz(folder / "a.npz", **dict.fromkeys([*ids[:1], "elsewhere"], np.array([[1, 1, 9, 9]])))
     save_npz(folder / "b.npz", **dict.fromkeys(ids[1:], np.array([[0, 0, 9, 9]])))
-    table = read_proposals(folder, index, PARAMS)
+    table = read(folder, index)
     assert table[["image_id", "x0"]].to_numpy().tolist() == [[ids[0], 1], [ids[1], 0], [ids[2], 0]]
     save_npz(folder / "c.npz", **dict.fromkeys(ids[:1], np.array(INSIDE)))
     with pytest.raises(InputError, match=r"c\.npz.*images/p000.*twice"):
-        read_proposals(folder, index, PARAMS)
+        read(folder, index)
 
 
 @pytest.mark.parametrize("boxes", [[INSIDE, INSIDE], [INSIDE, INSIDE, np.zeros((0, 4))], [INSIDE, INSIDE, []]])
 def test_an_image_without_proposals_is_named(index: ImageIndex, tmp_path: Path, boxes: list) -> None:
     path = matlab(tmp_path / "ss.mat", *boxes)
     with pytest.raises(InputError, match="no proposals for 1 images of the index, 'images/p002'"):
-        read_proposals(path, index, convention("yxyx_inclusive"))
+        read(path, index, "yxyx_inclusive")
 
 
 def test_names_that_two_images_share_are_not_matched(index: ImageIndex, tmp_path: Path) -> None:
     path = matlab(tmp_path / "ss.mat", INSIDE, INSIDE, INSIDE)
     twins = index.table.assign(path=["a/p000.png", "b/p000.png", "a/p002.png"])
     with pytest.raises(InputError, match="2 images"):
-        read_proposals(path, ImageIndex(twins, ("thing",), "toy"), convention("yxyx_inclusive"))
+        read(path, ImageIndex(twins, ("thing",), "toy"), "yxyx_inclusive")
 
 
 @pytest.mark.parametrize(
@@ -267,7 +304,7 @@ def test_a_bad_box_is_named_with_its_image(index: ImageIndex, tmp_path: Path, bo
     }
     save_npz(tmp_path / "p.npz", **boxes)
     with pytest.raises(InputError, match=r"images/p001.*96x64.*'xyxy'"):
-        read_proposals(tmp_path / "p.npz", index, PARAMS)
+        read(tmp_path / "p.npz", index)
 
 
 class Trap:
@@ -290,7 +327,7 @@ def test_pickles_are_refused(index: ImageIndex, tmp_path: Path, name: str) -> No
     else:
         (tmp_path / name).write_bytes(pickle.dumps(Trap(mark)))
     with pytest.raises(InputError, match=name) as caught:
-        read_proposals(tmp_path / name, index, PARAMS)
+        read(tmp_path / name, index)
     assert "\n" not in str(caught.value)
     assert not mark.exists()
 
@@ -306,37 +343,140 @@ def test_a_damaged_file_is_named(index: ImageIndex, tmp_path: Path, name: str) -
         save_npz(tmp_path / name, a=np.array(INSIDE))
         (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-30])
     with pytest.raises(InputError, match=name):
-        read_proposals(tmp_path / name, index, PARAMS)
+        read(tmp_path / name, index)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ({"boxes": cells(np.array(INSIDE)), "images": cells("p000", "p001")}, "same length"),
-        ({"boxes": cells(np.array(INSIDE))}, "images"),
+        ({"images": cells("p000")}, "none of the variables boxes, bboxes, bbs"),
         ({"boxes": np.array(INSIDE), "images": cells("p000")}, "cells"),
-        ({"boxes": cells(np.ones((2, 5))), "images": cells("p000")}, "four columns"),
+        ({"boxes": cells(np.ones((2, 6))), "images": cells("p000")}, "four columns"),
         ({"boxes": cells("text"), "images": cells("p000")}, "numbers"),
     ],
 )
 def test_a_mat_of_another_layout_is_refused(index: ImageIndex, tmp_path: Path, content: dict, message: str) -> None:
     savemat(tmp_path / "ss.mat", content)
     with pytest.raises(InputError, match=rf"ss\.mat.*{message}"):
-        read_proposals(tmp_path / "ss.mat", index, PARAMS)
+        read(tmp_path / "ss.mat", index)
 
 
 def test_an_npz_with_ids_and_boxes_of_different_number_is_refused(index: ImageIndex, tmp_path: Path) -> None:
     save_npz(tmp_path / "p.npz", image_id=np.array(["a"]), boxes=np.array(INSIDE))
     with pytest.raises(InputError, match=r"p\.npz.*image ids"):
-        read_proposals(tmp_path / "p.npz", index, PARAMS)
+        read(tmp_path / "p.npz", index)
 
 
 def test_another_kind_of_file_is_refused(index: ImageIndex, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"p\.pkl.*\.mat and \.npz"):
-        read_proposals(tmp_path / "p.pkl", index, PARAMS)
+    with pytest.raises(InputError, match=r"p\.pkl.*\.mat, \.npz and \.json"):
+        read(tmp_path / "p.pkl", index)
 
 
 def test_an_index_without_images_is_refused(index: ImageIndex, tmp_path: Path) -> None:
     write_index(tmp_path / "index.parquet", ImageIndex(index.table.iloc[:0], ("thing",), "toy", "."))
     with pytest.raises(InputError, match="no image"):
         search_proposals(read_index(tmp_path / "index.parquet"), PARAMS, tmp_path)
+
+
+ONE = boxes_of((1, 1, 9, 9), (2, 2, 20, 20), (3, 3, 30, 30))
+BY_SCORE = [[2, 2, 20, 20], [1, 1, 9, 9], [3, 3, 30, 30]]
+SCORES = np.array([0.5, 0.9, 0.5])
+
+
+def boxes_of_first(table: pd.DataFrame) -> list[list[float]]:
+    boxes: list[list[float]] = table.loc[table["image_id"] == "images/p000", COLUMNS[1:5]].to_numpy().tolist()
+    return boxes
+
+
+def save_7_3(path: Path, **variables: Any) -> None:
+    """MATLAB's version 7.3: HDF5 behind a header, arrays transposed, cells of references."""
+    with h5py.File(path, "w", userblock_size=512) as file:
+        for name, cell in variables.items():
+            references = []
+            for number, value in enumerate(cell):
+                text = isinstance(value, str)
+                data = np.array([[ord(letter)] for letter in value], np.uint16) if text else np.asarray(value).T
+                dataset = file.create_dataset(f"#refs#/{name}{number}", data=data)
+                dataset.attrs["MATLAB_class"] = np.bytes_("char" if text else "double")
+                references.append(dataset.ref)
+            file.create_dataset(name, data=np.array([references], dtype=h5py.ref_dtype))
+    with path.open("r+b") as file:
+        file.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(128))
+
+
+@pytest.mark.parametrize("version", ["5", "7.3"])
+def test_scores_of_a_mat_decide_the_rank(index: ImageIndex, tmp_path: Path, version: str) -> None:
+    names = ["p000", "p001", "p002"]
+    path = tmp_path / "edge.mat"
+    if version == "5":
+        content = {"boxes": cells(ONE, ONE, ONE), "images": cells(*names), "boxScores": cells(*[SCORES[:, None]] * 3)}
+        savemat(path, content)
+    else:
+        save_7_3(path, boxes=[ONE] * 3, images=names, boxScores=[SCORES[:, None]] * 3)
+    table = read(path, index)
+    assert boxes_of_first(table) == BY_SCORE
+    assert table["image_id"].tolist() == [name for name in index.table["image_id"] for _ in range(3)]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"bboxes": ONE, "scores": SCORES},
+        {"boxes": ONE, "bboxes_scores": SCORES[None]},
+        {"bbs": np.column_stack([ONE, SCORES])},
+    ],
+)
+def test_a_mat_per_image_is_named_by_its_file(index: ImageIndex, tmp_path: Path, content: dict) -> None:
+    folder = tmp_path / "mcg"
+    folder.mkdir()
+    for name in ("p000", "p001", "p002"):
+        savemat(folder / f"{name}.mat", content)
+    assert boxes_of_first(read(folder, index)) == BY_SCORE
+
+
+def test_scores_of_an_npz_decide_the_rank(index: ImageIndex, tmp_path: Path) -> None:
+    ids = np.repeat(index.table["image_id"].to_numpy(dtype=str), 3)
+    save_npz(tmp_path / "p.npz", image_id=ids, boxes=np.tile(ONE, (3, 1)), scores=np.tile(SCORES, 3))
+    assert boxes_of_first(read(tmp_path / "p.npz", index)) == BY_SCORE
+
+
+@pytest.mark.parametrize("layout", ["names", "numbers", "listed"])
+@pytest.mark.parametrize("scored", [True, False])
+def test_coco_proposals(index: ImageIndex, tmp_path: Path, layout: str, scored: bool) -> None:
+    renamed = index.table.assign(path=[f"images/{number:012d}.png" for number in (7, 8, 9)])
+    key: Any = {"names": "images/p{:03d}", "numbers": 7, "listed": 70}[layout]
+    rows = []
+    for number in range(3):
+        image_id = key.format(number) if isinstance(key, str) else key + number
+        for box, score in zip(ONE.tolist(), SCORES.tolist(), strict=True):
+            x0, y0, x1, y1 = box
+            rows.append(
+                {"image_id": image_id, "bbox": [x0, y0, x1 - x0, y1 - y0]} | ({"score": score} if scored else {})
+            )
+    images = [{"id": 70 + number, "file_name": f"val/{7 + number:012d}.jpg"} for number in range(3)]
+    content = {"images": images, "annotations": rows} if layout == "listed" else rows
+    (tmp_path / "p.json").write_text(json.dumps(content))
+    table = read(tmp_path / "p.json", ImageIndex(renamed, ("thing",), "toy"), "xywh")
+    assert boxes_of_first(table) == (BY_SCORE if scored else ONE.tolist())
+
+
+@pytest.mark.parametrize("content", ["[", '{"a": 1}', '[{"image_id": 1}]', '[{"image_id": "p000", "bbox": [1, 2]}]'])
+def test_json_of_another_layout_is_refused_in_one_line(index: ImageIndex, tmp_path: Path, content: str) -> None:
+    (tmp_path / "p.json").write_text(content)
+    with pytest.raises(InputError, match=r"p\.json: not a readable file of proposals") as caught:
+        read(tmp_path / "p.json", index, "xywh")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("scores", [[0.5, np.nan, 0.1], [0.5, 0.1]])
+def test_bad_scores_are_named_with_their_image(index: ImageIndex, tmp_path: Path, scores: list[float]) -> None:
+    savemat(tmp_path / "p000.mat", {"bboxes": ONE, "scores": np.array(scores)})
+    with pytest.raises(InputError, match=r"image 'p000': \d scores for 3 boxes"):
+        read(tmp_path / "p000.mat", index)
+
+
+def test_a_damaged_7_3_file_is_named(index: ImageIndex, tmp_path: Path) -> None:
+    (tmp_path / "p.mat").write_bytes(b"MATLAB 7.3 MAT-file".ljust(600))
+    with pytest.raises(InputError, match=r"p\.mat: not a readable file of proposals"):
+        read(tmp_path / "p.mat", index)

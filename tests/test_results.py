@@ -20,6 +20,9 @@ ONE = {
 }
 TWO = {"saliency_ap": None, "saliency_ap_boxes": 0.377, "point_map": None, "point_map_centre": None}
 APART = {"pixels": 69.4, "diagonals": 0.1234, "pairs": 9}
+AP = {"ap_voc07": 0.469, "ap_voc07_low": 0.44, "ap_voc07_high": 0.5, "ap_voc10": 0.48, "whole_image_ap_voc07": 0.05}
+CORLOC = {"corloc": 0.6, "corloc_low": 0.58, "corloc_high": 0.625, "best_proposal_corloc": 0.3}
+RECALL = {"recall_100": 0.793, "recall_2000": 0.95, "average_recall_100": 0.472, "objects": 647}
 FILES: dict[str, Any] = {
     "localization/ddt": {"test": {"gt_known": 0.9}},
     "heat_maps/phases": {"test": {"stores": {"one": ONE, "two": TWO}, "peak_distance": {"one to two": APART}}},
@@ -28,6 +31,8 @@ FILES: dict[str, Any] = {
         "train-fullsup": {"miou": None},
     },
     "segmentation/empty": {},
+    "detection/oicr": {"test": AP | CORLOC, "train-weaksup": {"ap_voc07": None}},
+    "proposals/detection": {"fast": {"test": RECALL}, "regions": {"test": {"recall_100": None}}},
 }
 HEAT_MAPS = """\
 | heat maps | split | store | saliency AP | against boxes | point mAP | of image centres |
@@ -43,6 +48,14 @@ SEGMENTATION = """\
 | --- | --- | ---: |
 | sec | test | 53.1 (50.0 to 60.0) |
 | sec | train-fullsup | - |"""
+DETECTION = """\
+| detector | split | mAP | all points | whole image | best proposal | CorLoc | whole image | best proposal |
+| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
+| oicr | test | 46.9 (44.0 to 50.0) | 48.0 | 5.0 | - | 60.0 (58.0 to 62.5) | - | 30.0 |
+| oicr | train-weaksup | - | - | - | - | - | - | - |"""
+RECALLS = """\
+| detection | fast | test | 79.3 | - | - | 95.0 | 47.2 | - | - | - |
+| detection | regions | test | - | - | - | - | - | - | - | - |"""
 
 
 def save(project: Path, *names: str) -> None:
@@ -56,7 +69,8 @@ def test_a_markdown_table_for_each_kind(tmp_path: Path) -> None:
     save(tmp_path, *FILES)
     boxes, rest = as_markdown(read_results("demo", tmp_path)).split("\n\n", 1)
     assert boxes.splitlines()[2].startswith("| ddt | test | 90.0 |")
-    assert rest == f"{HEAT_MAPS}\n\n{SEGMENTATION}"
+    assert rest.startswith(f"{HEAT_MAPS}\n\n{SEGMENTATION}\n\n{DETECTION}\n\n| set | proposals | split | recall 100 |")
+    assert rest.endswith(RECALLS)
 
 
 def test_a_kind_without_figures_has_no_table(tmp_path: Path) -> None:
@@ -71,12 +85,16 @@ def test_a_kind_without_figures_has_no_table(tmp_path: Path) -> None:
 def test_json_holds_the_figures_of_the_tables(tmp_path: Path) -> None:
     save(tmp_path, *FILES)
     found = json.loads(as_json(read_results("demo", tmp_path), ["cam"]))
-    assert list(found) == ["localization", "heat_maps", "segmentation"]
+    assert list(found) == ["localization", "heat_maps", "segmentation", "detection", "proposals"]
     assert found["heat_maps"] == {"phases": {"test": {
         "stores": {"one": {key: ONE[key] for key in ONE if key != "saliency_pairs"}, "two": TWO},
         "peak_distance": {"one to two": APART},
     }}}  # fmt: skip
     assert found["segmentation"] == {"empty": {}, "sec": {"test": {"miou": 0.5312}, "train-fullsup": {"miou": None}}}
+    oicr = found["detection"]["oicr"]
+    assert {name: value for name, value in oicr["test"].items() if value is not None} == AP | CORLOC
+    assert set(oicr["train-weaksup"].values()) == {None}
+    assert found["proposals"]["detection"]["fast"]["test"]["recall_100"] == 0.793
 
 
 def test_readme_of_a_preset_without_boxes(tmp_path: Path) -> None:
@@ -100,7 +118,9 @@ def test_the_terminal_shows_all_kinds(tmp_path: Path, monkeypatch: pytest.Monkey
         "heat maps, in percent",
         "distance of peaks",
         "segmentation",
+        "detection, in percent",
+        "recall of proposals",
     )
     places = [done.stdout.index(f"demo: {title}") for title in titles]
     assert places == sorted(places)
-    assert all(figure in done.stdout for figure in ("90.0", "32.5", "69", "53.1"))
+    assert all(figure in done.stdout for figure in ("90.0", "32.5", "69", "53.1", "79.3"))

@@ -110,6 +110,20 @@ def test_interrupted_run_ends_like_an_undisturbed_one(
     pd.testing.assert_frame_equal(history, curve)
 
 
+def test_a_batch_in_parts_ends_like_the_whole_batch(small_index: ImageIndex, tmp_path: Path) -> None:
+    """Parts of 2, 2 and 1 pictures, without dropout, which would draw anew for each."""
+    found = []
+    for accumulate in (1, 3):
+        torch.manual_seed(0)
+        net, params = Net(), PARAMS.model_copy(update={"accumulate": accumulate})
+        net.drop.p = 0.0
+        (tmp_path / str(accumulate)).mkdir()
+        trainer = Trainer(launch("32-true"), net, loss, params, seed=0, folder=tmp_path / str(accumulate))
+        found.append((trainer.fit(pairs(small_index, TRAIN_WEAKSUP), None), trainer.model.module.state_dict()))
+    pd.testing.assert_frame_equal(found[0][0], found[1][0])
+    torch.testing.assert_close(found[0][1], found[1][1])
+
+
 def test_step_schedule_by_hand() -> None:
     params = PARAMS.model_copy(update={"schedule": "step", "step_epochs": 10, "epochs": 30})
     assert [rate_factor(params, 100 * e, 100) for e in (0, 9, 10, 20)] == pytest.approx([1, 1, 0.1, 0.01])

@@ -114,6 +114,27 @@ def inspect(
         typer.echo(run(host, port, rev or [], static, images, address), err=static is None)
 
 
+@app.command()
+def exempt() -> None:
+    """Propose the classes to exempt from a detector's filter: those that the localization set does not name."""
+    import json
+
+    from wsol_core.data.index import read_index
+    from wsol_core.exempt_classes import proposed
+
+    with one_line_errors():
+        sets = [read_index(Path("data", name, "index.parquet")) for name in ("detection", "localization")]
+        found = proposed(*(index.classes for index in sets))
+    for name, other in found.items():
+        typer.echo(f"{name}: {'no class of that name, exempt' if other is None else f'known as {other}'}", err=True)
+    unknown = [name for name, other in found.items() if other is None]
+    typer.echo(
+        "names alone decide: a car is a vehicle all the same; into detectors.NAME.network.filter of params.yaml:",
+        err=True,
+    )
+    typer.echo(f"exempt: {json.dumps(unknown, ensure_ascii=False)}")
+
+
 def _current() -> tuple[str, list[str]]:
     """The preset in use, and the sources of its segmentations."""
     import yaml

@@ -114,16 +114,22 @@ def rescale(images: Tensor, scale: float) -> Tensor:
 
 @torch.no_grad()
 def predictions(
-    fabric: Fabric, model: OnBackbone, predict: Predict, index: ImageIndex, training: TrainingParams
+    fabric: Fabric,
+    model: OnBackbone,
+    predict: Predict,
+    index: ImageIndex,
+    training: TrainingParams,
+    told: Tensor | None = None,
 ) -> Iterator[Tensor]:
     """What `predict` says of all images of `index` in order, batch by batch, float32 on the CPU.
 
-    Under `torchrun` every process computes its share, and all get all.
+    Under `torchrun` every process computes its share, and all get all. In place of their labels `predict` gets the rows
+    `told (N, ...)` of the images, if given.
     """
     fabric.to_device(model.eval().to(memory_format=torch.channels_last))
     side, batch = training.inference_side, training.batch
     images = SquashedImages(index.root, index.table, side, side, model.backbone.interpolation)
-    labels = padded_labels(index.table["labels"].tolist())
+    told = padded_labels(index.table["labels"].tolist()) if told is None else told
     world, rank = fabric.world_size, fabric.global_rank
     count = len(images) if world == 1 else -(-len(images) // (batch * world)) * batch * world
     mine = [
@@ -133,7 +139,7 @@ def predictions(
     ]
     done = 0
     for number, pictures in enumerate(image_batches(images, mine, batch)):
-        own = labels[mine[number * batch : (number + 1) * batch]]
+        own = told[mine[number * batch : (number + 1) * batch]]
         with fabric.autocast():
             found = predict(model, fabric.to_device(pictures), fabric.to_device(own)).float()
         gathered = fabric.all_gather(found) if world > 1 else found[None]

@@ -56,6 +56,20 @@ def refuse_plain_name(name: str) -> str:
     return name
 
 
+def refuse_hidden_oracle(name: str, proposals: str) -> None:
+    """Refuse a detector that learns from an oracle's objectness under a plain name.
+
+    Args:
+        name: of the detector.
+        proposals: its table, such as `objectness/oracle-hr`.
+
+    Raises:
+        InputError: the table's name says that it is an oracle's, the detector's does not.
+    """
+    if proposals.startswith(f"objectness/{PREFIX}"):
+        refuse_plain_name(name)
+
+
 def chosen_images(index: ImageIndex, annotations: pd.DataFrame, params: OracleParams, seed: int) -> pd.DataFrame:
     """The rows of the index that have the truth: of train-weaksup those that are drawn, of train-fullsup all.
 
@@ -102,6 +116,28 @@ def drawn_masks(folder: Path, resolution: int) -> Rasterizer:
     def draw(rows: pd.DataFrame) -> Masks:
         places = zip(rows["image_id"], rows["width"], rows["height"], strict=True)
         return np.stack([_coarse(folder / f"{name}.png", width, height, resolution) for name, width, height in places])
+
+    return draw
+
+
+def all_masks(folder: Path, annotations: pd.DataFrame, params: OracleParams) -> Rasterizer:
+    """Masks of any images: of boxes, or those drawn in `folder`; empty where an image has no object.
+
+    Raises:
+        InputError: an object has no mask where masks are asked for.
+    """
+    bare = annotations.loc[annotations["instance"] == 0, "image_id"]
+    if params.truth == "masks" and len(bare):
+        raise InputError(f"image {bare.iloc[0]!r} has an object without a mask; take truth: boxes")
+    side, shown = params.resolution, set(annotations["image_id"])
+    draw_shown = drawn_masks(folder, side) if params.truth == "masks" else box_masks(annotations, side)
+
+    def draw(rows: pd.DataFrame) -> Masks:
+        masks = np.zeros((len(rows), side, side), np.uint8)
+        has_object = rows["image_id"].isin(shown).to_numpy()
+        if has_object.any():
+            masks[has_object] = draw_shown(rows[has_object])
+        return masks
 
     return draw
 

@@ -96,6 +96,18 @@ def heat_maps() -> dict[str, tuple[str, ...]]:
     return {name: tuple(stores.split()) or (name,) for name, stores in entries.items()}
 
 
+def detectors() -> dict[str, dict[str, Any]]:
+    """The detectors' blocks by name, as they stand: for stages that show or measure what they find.
+
+    Raises:
+        InputError: they are missing or not blocks by name.
+    """
+    blocks = _top_level("detectors")
+    if not isinstance(blocks, dict) or not all(isinstance(block, dict) for block in blocks.values()):
+        raise InputError(f"{PARAMS}: detectors: {blocks!r} are not blocks by NAME")
+    return blocks
+
+
 def _names(key: str) -> tuple[str, ...]:
     names = _top_level(key)
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):

@@ -22,7 +22,7 @@ RED, GREEN, BLUE, GREY = (230, 30, 30), (30, 190, 60), (40, 80, 220), (150, 150,
 PAPER = (255, 255, 255)
 ABSENT = (232, 232, 232)
 GAP = 4
-CAPTION_HEIGHT = 16
+CAPTION_HEIGHT, TAG_HEIGHT = 16, 10
 MAX_BYTES = 400_000
 QUALITIES = (90, 80, 70, 60, 50, 40, 30)
 
@@ -86,6 +86,17 @@ def note(picture: Picture, text: str) -> Picture:
     pen = ImageDraw.Draw(page)
     pen.rectangle((0, 0, font.getlength(text) + 3, CAPTION_HEIGHT - 2), fill=PAPER)
     pen.text((2, 0), text, fill=(0, 0, 0), font=font)
+    return np.array(page)
+
+
+def tag(picture: Picture, x: float, y: float, text: str, colour: Colour) -> Picture:
+    """A word on its colour with its upper left corner at `(x, y)`, shares of the picture, on a copy of it."""
+    page, font = Image.fromarray(picture), ImageFont.load_default(9)
+    pen, width = ImageDraw.Draw(page), font.getlength(text) + 2
+    left = max(0, min(x * page.width, page.width - width - 1))
+    top = max(0, min(y * page.height, page.height - TAG_HEIGHT - 1))
+    pen.rectangle((left, top, left + width, top + TAG_HEIGHT), fill=colour)
+    pen.text((left + 1, top - 1), text, fill=(0, 0, 0) if sum(colour) > 3 * 110 else PAPER, font=font)
     return np.array(page)
 
 

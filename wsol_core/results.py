@@ -18,7 +18,12 @@ HEADER = (
 )  # fmt: skip
 STORE_FIGURES = ("saliency_ap", "saliency_ap_boxes", "point_map", "point_map_centre")
 SEGMENTATION = "segmentation"
-KINDS = ("localization", "heat_maps", "segmentation")
+KINDS = ("localization", "heat_maps", "segmentation", "detection", "proposals")
+DETECTION_FIGURES = (
+    "ap_voc07", "ap_voc07_low", "ap_voc07_high", "ap_voc10", "whole_image_ap_voc07", "best_proposal_ap_voc07",
+    "corloc", "corloc_low", "corloc_high", "whole_image_corloc", "best_proposal_corloc",
+)  # fmt: skip
+RECALLS = tuple(f"{name}_{count}" for name in ("recall", "average_recall") for count in (100, 300, 500, 2000))
 
 Figures = dict[str, dict[str, dict[str, Any]]]
 """Method -> split -> name -> value."""
@@ -34,6 +39,9 @@ class Results:
     heat_maps: Figures
     """by entry of `heat_maps` and split: figures by store, distances of peaks by pair of stores"""
     segmentation: Figures
+    detection: Figures
+    proposals: dict[str, Figures]
+    """by data set, source and split"""
 
 
 class Section(NamedTuple):
@@ -79,8 +87,9 @@ def as_json(results: Results, sources: Sequence[str]) -> str:
     """The figures as the tables have them, between 0 and 1 or in pixels, null where there is none.
 
     `localization`: those named in `FIGURES` of every method and split, where `segmentation` stands for the segmentation
-    learnt from the first of `sources`. `heat_maps` and `segmentation`, where the preset has them: of the former, by
-    split, those in `STORE_FIGURES` of each store and the distances of their peaks; of the latter `miou`.
+    learnt from the first of `sources`. Where the preset has them, `heat_maps`: by split, those in `STORE_FIGURES` of
+    each store and the distances of their peaks; `segmentation`: `miou`; `detection`: those in `DETECTION_FIGURES` of
+    every detector and split; `proposals`: those in `RECALLS`, by data set, source and split.
     """
     first = f"{SEGMENTATION}-{sources[0]}" if sources else ""
     located = results.localization
@@ -96,6 +105,10 @@ def as_json(results: Results, sources: Sequence[str]) -> str:
         }
     if results.segmentation:
         figures["segmentation"] = _chosen(results.segmentation, ("miou",))
+    if results.detection:
+        figures["detection"] = _chosen(results.detection, DETECTION_FIGURES)
+    if results.proposals:
+        figures["proposals"] = {name: _chosen(sources, RECALLS) for name, sources in results.proposals.items()}
     return json.dumps(figures, indent=2)
 
 
@@ -107,14 +120,21 @@ def _chosen(figures: Figures, names: Sequence[str]) -> dict[str, dict[str, Any]]
 
 
 def sections(results: Results) -> list[Section]:
-    """The tables with figures, in percent: boxes, heat maps, distances of their peaks, segmentations."""
+    """The tables with figures, in percent: of boxes, heat maps, their peaks, segmentations, detectors, proposals."""
     stores = ("heat maps", "split", "store", "saliency AP", "against boxes", "point mAP", "of image centres")
     peaks = ("heat maps", "split", "peaks", "pixels", "of the diagonal")
+    detectors = (
+        "detector", "split", "mAP", "all points", "whole image", "best proposal", "CorLoc", "whole image",
+        "best proposal",
+    )  # fmt: skip
+    sources = ("set", "proposals", "split", *(name.replace("_", " ") for name in RECALLS))
     found = (
         Section("share of images with IoU > 0.5, in percent", HEADER, 2, list(_located(results.localization))),
         Section("heat maps, in percent", stores, 3, list(_stores(results.heat_maps))),
         Section("distance of peaks", peaks, 3, list(_peaks(results.heat_maps))),
         Section("segmentation, in percent", ("method", "split", "mIoU"), 2, list(_segmented(results.segmentation))),
+        Section("detection, in percent", detectors, 2, list(_detected(results.detection))),
+        Section("recall of proposals, in percent", sources, 3, list(_recalled(results.proposals))),
     )
     return [section for section in found if section.rows]
 
@@ -149,6 +169,22 @@ def _segmented(figures: Figures) -> Iterator[Cells]:
     for method, splits in figures.items():
         for split, found in splits.items():
             yield method, split, _with_interval(found, "miou")
+
+
+def _detected(figures: Figures) -> Iterator[Cells]:
+    """Average precision and CorLoc with their 95 % intervals, each beside those of its baselines."""
+    for name, splits in figures.items():
+        for split, found in splits.items():
+            ap = (_percent(found.get(each)) for each in ("ap_voc10", "whole_image_ap_voc07", "best_proposal_ap_voc07"))
+            correct = (_percent(found.get(each)) for each in ("whole_image_corloc", "best_proposal_corloc"))
+            yield name, split, _with_interval(found, "ap_voc07"), *ap, _with_interval(found, "corloc"), *correct
+
+
+def _recalled(figures: dict[str, Figures]) -> Iterator[Cells]:
+    for data_set, sources in figures.items():
+        for source, splits in sources.items():
+            for split, found in splits.items():
+                yield data_set, source, split, *(_percent(found.get(name)) for name in RECALLS)
 
 
 def as_markdown(results: Results) -> str:

@@ -37,6 +37,8 @@ class TrainingParams(Block):
     """passes over the training images; 0 leaves the starting weights as they are"""
     batch: int = Field(gt=0)
     """pictures per step, over all processes together"""
+    accumulate: int = Field(default=1, gt=0)
+    """parts of a process's pictures that are computed one after another, their gradients summed: less memory"""
     backbone_rate: float = Field(ge=0)
     """peak learning rate of the pretrained layers"""
     head_rate: float = Field(ge=0)
@@ -167,16 +169,12 @@ class Trainer:
             factor = rate_factor(self._params, epoch * steps + self._state["step"], steps)
             for group in self._optimizer.param_groups:
                 group["lr"] = group["peak"] * factor
-            loss = self._loss(self.model, batch) * share
-            if not torch.isfinite(loss):
-                value = float(loss.detach())
-                raise InputError(f"the loss is {value} in epoch {epoch + 1}; lower the rates or set gradient_clip")
             self._optimizer.zero_grad(set_to_none=True)
-            self._fabric.backward(loss)
+            loss = self._backward(batch, share)
             if self._params.gradient_clip:
                 self._fabric.clip_gradients(self.model, self._optimizer, max_norm=self._params.gradient_clip)
             self._optimizer.step()
-            self._state["total"] += float(loss.detach()) * seen
+            self._state["total"] += loss * seen
             self._state["seen"] += seen
             self._state["step"] += 1
             progress.update()
@@ -184,6 +182,19 @@ class Trainer:
                 self._gather_sums()
                 self._save()
                 saved = time.monotonic()
+
+    def _backward(self, batch: Batch, share: float) -> float:
+        """Leave the gradient of a batch's weighted loss with the parameters, and return this loss."""
+        total, parts = 0.0, batch.split(self._params.accumulate)
+        for number, part in enumerate(parts, 1):
+            with self._fabric.no_backward_sync(self.model, enabled=number < len(parts)):
+                loss = self._loss(self.model, part) * (share * (len(part.images) / len(batch.images)))
+                total += (value := float(loss.detach()))
+                if not math.isfinite(value):
+                    epoch = self._state["epoch"] + 1
+                    raise InputError(f"the loss is {value} in epoch {epoch}; lower the rates or set gradient_clip")
+                self._fabric.backward(loss)
+        return total
 
     def _shares(self, pairs: Pairs, batches: list[list[tuple[int, int]]]) -> Iterator[tuple[Batch, float, float]]:
         """This process's part of each batch, its weight in the whole batch's gradient, and pictures per process.

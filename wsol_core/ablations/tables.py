@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from wsol_core.ablations.definition import Column, Figures, Read, Row, Table
 from wsol_core.ablations.overrides import Overrides
+from wsol_core.data.index import TRAIN_WEAKSUP
 from wsol_core.errors import InputError, nearest
 
 FOLDER = Path("ablations")
@@ -109,8 +110,36 @@ class SegmentationTable(Table):
         return {"segments": [method]}
 
 
+class DetectionTable(Table):
+    """Detectors: mAP of each split, and CorLoc of the training images."""
+
+    figures = (
+        "ap_voc07", "ap_voc07_low", "ap_voc07_high", "ap_voc10", "corloc", "corloc_low", "corloc_high",
+        "whole_image_ap_voc07", "best_proposal_ap_voc07", "whole_image_corloc", "best_proposal_corloc",
+    )  # fmt: skip
+    baseline = ("the best single proposal by objectness has", "best_proposal_ap_voc07")
+
+    measure: Literal["detection"]
+
+    def columns(self) -> Sequence[Column]:
+        """VOC07's mAP, and CorLoc."""
+        return (Column("mAP", "ap_voc07"), Column("CorLoc (train)", "corloc", in_paper=False))
+
+    def evaluated(self, method: str) -> Overrides:  # noqa: ARG002
+        """Nothing: a detector is an entry of its block, whole in the preset or in the row."""
+        return {}
+
+    def read_figures(self, row: Row, read: Read) -> Figures:
+        """Those of each split, CorLoc of the training images in place of its own."""
+        figures = super().read_figures(row, read)
+        trained = figures.get(TRAIN_WEAKSUP, {})
+        corloc = {name: trained.get(name) for name in self.figures if "corloc" in name}
+        return {split: found | corloc for split, found in figures.items()}
+
+
 MEASURES: dict[str, type[Table]] = {
     "localization": LocalizationTable, "heat_maps": HeatMapTable, "segmentation": SegmentationTable,
+    "detection": DetectionTable,
 }  # fmt: skip
 
 

@@ -26,6 +26,13 @@ class LitePyramid(nn.Module):
         super().__init__()
         self.conv_stem, self.bn1, self.blocks = network.conv_stem, network.bn1, network.blocks
         self.conv_head, self.bn2 = network.conv_head, network.bn2
+        self.whole = True
+
+    def end_at(self, level: int) -> None:
+        """Leave out the blocks behind a level; behind all but the last, the layers of the classifier too."""
+        if level < len(LAST_OF_STRIDE):
+            del self.blocks[LAST_OF_STRIDE[level] + 1 :], self.conv_head, self.bn2
+            self.whole = False
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Map (B, 3, H, W) to a list of (B, C_i, H_i, W_i)."""
@@ -35,7 +42,7 @@ class LitePyramid(nn.Module):
             x = block(x)
             if number in LAST_OF_STRIDE:
                 features.append(x)
-        return [*features, self.bn2(self.conv_head(x))]
+        return [*features, self.bn2(self.conv_head(x))] if self.whole else features
 
 
 def efficientnet_lite(name: str, output_stride: int) -> Pyramid:

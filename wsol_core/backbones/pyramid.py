@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Collection, Iterable
-from typing import Literal, NamedTuple, Self
+from typing import Literal, NamedTuple, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,14 @@ class Pyramid(NamedTuple):
     statistics: Statistics
 
 
+@runtime_checkable
+class Shortenable(Protocol):
+    """A network that can end before its deepest level."""
+
+    def end_at(self, level: int) -> None:
+        """Leave out what is deeper than a level, counted from the first."""
+
+
 class Chain(nn.Sequential):
     """Modules run one after another; the outputs of those named in `taps` are returned, in order.
 
@@ -53,6 +61,13 @@ class Chain(nn.Sequential):
             if name in self.taps:
                 features.append(x)
         return features
+
+    def end_at(self, level: int) -> None:
+        """Leave out the modules behind a level."""
+        names = [name for name, _ in self.named_children()]
+        last = [position for position, name in enumerate(names) if name in self.taps][level]
+        for name in names[last + 1 :]:
+            delattr(self, name)
 
 
 def remove_stride(module: nn.Module) -> None:
@@ -101,13 +116,23 @@ class Backbone(nn.Module):
                     module.eval()
         return self
 
+    def end_at(self, level: int) -> None:
+        """Make a level, counted from either end, the last one.
+
+        Deeper layers are left out, but for networks that timm alone knows: there they are computed in vain.
+        """
+        level = range(len(self.channels))[level]
+        self.channels, self.strides = self.channels[: level + 1], self.strides[: level + 1]
+        if isinstance(self.network, Shortenable):
+            self.network.end_at(level)
+
     def forward(self, images: Tensor) -> list[Tensor]:
         """Map RGB images, uint8 or float in [0, 1], (B, 3, H, W), to features [(B, C_i, H_i, W_i)], shallow to deep."""
         x = images.to(self.mean.dtype)
         if not images.is_floating_point():
             x = x / 255
         features: list[Tensor] = self.network((x - self.mean) / self.std)
-        return features
+        return features[: len(self.channels)]
 
 
 class OnBackbone(nn.Module):

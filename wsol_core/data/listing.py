@@ -44,6 +44,8 @@ class DataParams(Block):
     """Decides which images are carved out."""
     classes: tuple[str, ...] | None = None
     """Keep these classes alone, in this order, and the images that show one of them; null keeps all."""
+    one_class: bool = False
+    """Whether images of several classes are left out, so that a detection set becomes one for localization."""
     splits: dict[str, str] | None = None
     """COCO and VOC alone: split -> annotation file or list of images, relative to the root; null finds the files by
     their usual names."""

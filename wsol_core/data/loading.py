@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from wsol_core.data.images import Interpolation, decode_squashed
-from wsol_core.data.targets import ImageTargets
+from wsol_core.data.targets import ImageTargets, Proposals
 from wsol_core.errors import InputError
 
 CACHE_BYTES = 2 << 30
@@ -114,10 +114,11 @@ class Geometry:
         return torch.from_numpy(np.ascontiguousarray(moved))
 
     def move_box(self, box: npt.NDArray[np.float32], top: int, left: int, mirror: bool) -> Tensor:
-        """The part inside the same crop of a box `(4,)`: `x0, y0, x1, y1` as shares of the image, then of the crop."""
+        """The part inside the same crop of boxes `(..., 4)`, as shares of the image, then of the crop."""
         corner = np.array([left, top, left, top])
-        x0, y0, x1, y1 = np.clip((box * self.crop_from - corner) / self.side, 0, 1)
-        return torch.tensor([1 - x1, y0, 1 - x0, y1] if mirror else [x0, y0, x1, y1], dtype=torch.float32)
+        x0, y0, x1, y1 = np.moveaxis(np.clip((box * self.crop_from - corner) / self.side, 0, 1), -1, 0)
+        edges = [1 - x1, y0, 1 - x0, y1] if mirror else [x0, y0, x1, y1]
+        return torch.from_numpy(np.stack(edges, axis=-1).astype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,11 @@ class Batch:
         """The batch on `device`, images channels-last."""
         images = self.images.to(device, memory_format=torch.channels_last, non_blocking=True)
         return Batch(images, self.targets.to(device, non_blocking=True))
+
+    def split(self, count: int) -> "list[Batch]":
+        """At most `count` parts of about as many pictures."""
+        pairs = zip(self.images.chunk(count), self.targets.chunk(count), strict=True)
+        return [Batch(images, targets) for images, targets in pairs]
 
 
 class Pairs(Protocol):
@@ -151,7 +157,8 @@ class TrainingSet:
     Args:
         images: squashed to `geometry.crop_from`.
         targets: by position what moves with the picture, a map `(h, w)`, several `(K, h, w)`, or a box `(4,)` relative
-            to the image, float32; or a number `()`, which does not.
+            to the image, float32; or a number `()`, which does not; or proposals, which become one vector of labels,
+            objectness and moved boxes `(C + P + 4 P,)`, see `unpack`.
         geometry: how pictures move.
         seed: of the movements.
     """
@@ -166,10 +173,22 @@ class TrainingSet:
         epoch, position = key
         generator = np.random.default_rng([self._seed, epoch, position]) if epoch >= 0 else None
         move = self._geometry.draw(generator)
-        target = np.asarray(self._targets[position])
+        return self._geometry.move_image(self._images[position], *move), self._moved(self._targets[position], move)
+
+    def _moved(self, target: npt.ArrayLike | Proposals, move: tuple[int, int, bool]) -> Tensor:
+        if isinstance(target, Proposals):
+            boxes = self._geometry.move_box(target.boxes, *move)
+            return torch.cat([torch.from_numpy(target.labels), torch.from_numpy(target.objectness), boxes.flatten()])
+        array = np.asarray(target)
         movers = {1: self._geometry.move_box, 2: self._geometry.move_target, 3: self._geometry.move_target}
-        moved = movers[target.ndim](target, *move) if target.ndim else torch.from_numpy(target)
-        return self._geometry.move_image(self._images[position], *move), moved
+        return movers[array.ndim](array, *move) if array.ndim else torch.from_numpy(array)
+
+
+def unpack(targets: Tensor, classes: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Of a batch's proposals `(B, C + P + 4 P)`: labels `(B, C)`, objectness `(B, P)` and boxes `(B, P, 4)`."""
+    count = (targets.shape[1] - classes) // 5
+    labels, objectness, boxes = torch.split(targets, [classes, count, 4 * count], dim=1)
+    return labels, objectness, boxes.reshape(len(boxes), count, 4)
 
 
 class EqualParts:

@@ -54,7 +54,7 @@ def prepare(params: DataParams, root: Path, set_name: str, output: Path, workers
     """
     listing = READERS[params.reader](root, params)
     problems = [*listing.problems, *check_listing(root, listing)]
-    listing = restrict(listing, params.classes)
+    listing = restrict(of_one_class(listing) if params.one_class else listing, params.classes)
     images, unusable = _looked_at(listing.images, root, problems, workers)
     annotations, misplaced = check_boxes(listing.annotations, images[images["width"] > 0])
     problems += [*unusable, *misplaced]
@@ -74,6 +74,13 @@ def prepare(params: DataParams, root: Path, set_name: str, output: Path, workers
     write_csv(output / "skipped.csv", skipped)
     if unlisted := int((skipped["reason"] == UNLISTED).sum()):
         print(f"warning: {unlisted} unlisted images in {set_name!r}, see {output / 'skipped.csv'}", file=sys.stderr)
+
+
+def of_one_class(listing: Listing) -> Listing:
+    """The listing of the images with one label; those with several go, and their boxes."""
+    images = listing.images[[len(labels) == 1 for labels in listing.images["labels"]]].reset_index(drop=True)
+    kept = listing.annotations["image_id"].isin(images["image_id"])
+    return replace(listing, images=images, annotations=listing.annotations[kept].reset_index(drop=True))
 
 
 def restrict(listing: Listing, classes: tuple[str, ...] | None) -> Listing:

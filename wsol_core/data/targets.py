@@ -1,6 +1,7 @@
 """What networks learn from, image by image."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -10,15 +11,27 @@ import numpy.typing as npt
 from wsol_core.maps import MapStore
 
 
+@dataclass(frozen=True)
+class Proposals:
+    """An image's labels and the boxes that may hold its objects."""
+
+    labels: npt.NDArray[np.float32]
+    """`(C,)`, 1 for a class that the image shows, else 0"""
+    objectness: npt.NDArray[np.float32]
+    """`(P,)` in [0, 1]"""
+    boxes: npt.NDArray[np.float32]
+    """`(P, 4)`, shares of the image's sides; a box without area stands for none"""
+
+
 class ImageTargets(Protocol):
     """What a network shall say of each image, by position.
 
-    A map `(h, w)`, several `(K, h, w)`, a box `(4,)` or a number `()`.
+    A map `(h, w)`, several `(K, h, w)`, a box `(4,)`, a number `()`, or proposals, as many for each image.
     """
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, position: int, /) -> npt.ArrayLike: ...
+    def __getitem__(self, position: int, /) -> npt.ArrayLike | Proposals: ...
 
 
 class StoredTargets:

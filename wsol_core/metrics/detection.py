@@ -23,6 +23,7 @@ from wsol_core.metrics.matching import (
     boxes_of,
     check_labels,
     check_table,
+    match,
 )
 
 COCO_KEYS = ("ap_coco", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar1", "ar10", "ar100")
@@ -60,19 +61,10 @@ def voc_ap(
     Raises:
         InputError: a column is missing, a label is not a class, a score or a box is not finite.
     """
-    check_table(detections, DETECTION_COLUMNS, classes)
-    check_table(truth, TRUTH_COLUMNS, classes)
-    ranked = detections.sort_values(["label", "score", "image_id"], ascending=[True, False, True], kind="stable")
-    overlap, row = best_overlap(ranked, truth, ["image_id", "label"])
-    row = np.where(overlap >= np.float32(iou), row, -1)
-    difficult = truth["difficult"].to_numpy(bool)
-    counted = ~np.append(difficult, False)[row]
-    taken, first = np.unique(row, return_index=True)
-    hits = np.zeros(len(ranked), dtype=bool)
-    hits[first[taken >= 0]] = True
-    positives = np.bincount(truth["label"].to_numpy(np.int64)[~difficult], minlength=classes)
-    cuts = np.searchsorted(ranked["label"].to_numpy(np.int64)[counted], np.arange(1, classes))
-    by_class = np.split(hits[counted], cuts)
+    matched = match(detections, truth, classes, iou)
+    positives = np.bincount(truth["label"].to_numpy(np.int64)[~truth["difficult"].to_numpy(bool)], minlength=classes)
+    cuts = np.searchsorted(matched["label"].to_numpy(np.int64), np.arange(1, classes))
+    by_class = np.split(matched["hit"].to_numpy(bool), cuts)
     return DetectionFigures.of([average_precision(h, int(p), points) for h, p in zip(by_class, positives, strict=True)])
 
 
@@ -164,15 +156,23 @@ def corloc(
     Raises:
         InputError: as `voc_ap`; or an image's label is not a class.
     """
+    wanted = best_of_class(detections, truth, labels, classes, iou)
+    own, right = wanted["label"].to_numpy(np.int64), wanted["right"].to_numpy(float)
+    images, hits = (np.bincount(own, weights, classes) for weights in (None, right))
+    return DetectionFigures.of(np.divide(hits, images, out=np.full(classes, np.nan), where=images > 0).tolist())
+
+
+def best_of_class(
+    detections: pd.DataFrame, truth: pd.DataFrame, labels: Mapping[str, Sequence[int]], classes: int, iou: float = 0.5
+) -> pd.DataFrame:
+    """For each image and class that it carries (`image_id`, `label`) whether its best box is `right`, see `corloc`."""
     check_table(detections, DETECTION_COLUMNS, classes)
     check_table(truth, TRUTH_COLUMNS, classes)
     wanted = pd.DataFrame([(name, label) for name, own in labels.items() for label in sorted(set(own))])
     wanted = wanted.reindex(columns=range(2)).set_axis(["image_id", "label"], axis=1)
     check_labels(wanted, classes)
     correct = _correct_best(detections, truth, ["image_id", "label"], iou)
-    right = pd.MultiIndex.from_frame(wanted).isin(pd.MultiIndex.from_frame(correct))
-    images, hits = (np.bincount(wanted["label"].to_numpy(np.int64), w, classes) for w in (None, right.astype(float)))
-    return DetectionFigures.of(np.divide(hits, images, out=np.full(classes, np.nan), where=images > 0).tolist())
+    return wanted.assign(right=pd.MultiIndex.from_frame(wanted).isin(pd.MultiIndex.from_frame(correct)))
 
 
 def corloc_class_agnostic(

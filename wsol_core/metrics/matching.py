@@ -68,3 +68,24 @@ def best_overlap(
     best, row = np.zeros(len(boxes), dtype=np.float32), np.full(len(boxes), -1, dtype=np.intp)
     best[has], row[has] = overlap[ranked[firsts]], candidate[ranked[firsts]]
     return best, row
+
+
+def match(detections: pd.DataFrame, truth: pd.DataFrame, classes: int, iou: float = 0.5) -> pd.DataFrame:
+    """Which detections are true positives, by the rule of PASCAL VOC; see `metrics.detection.voc_ap`.
+
+    Returns:
+        `image_id`, `label` and `hit` (bool) of every detection that counts, by label, best score first.
+
+    Raises:
+        InputError: a column is missing, a label is not a class, a score or a box is not finite.
+    """
+    check_table(detections, DETECTION_COLUMNS, classes)
+    check_table(truth, TRUTH_COLUMNS, classes)
+    ranked = detections.sort_values(["label", "score", "image_id"], ascending=[True, False, True], kind="stable")
+    overlap, row = best_overlap(ranked, truth, ["image_id", "label"])
+    row = np.where(overlap >= np.float32(iou), row, -1)
+    counted = ~np.append(truth["difficult"].to_numpy(bool), False)[row]
+    taken, first = np.unique(row, return_index=True)
+    hits = np.zeros(len(ranked), dtype=bool)
+    hits[first[taken >= 0]] = True
+    return ranked[["image_id", "label"]].assign(hit=hits)[counted]

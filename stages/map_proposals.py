@@ -1,0 +1,24 @@
+"""Propose the regions of a method's maps of the detection set: `python -m stages.map_proposals NAME`."""
+
+from pathlib import Path
+
+from wsol_core.data.index import read_index
+from wsol_core.errors import run_stage
+from wsol_core.files import write_table
+from wsol_core.map_proposals import MapProposalParams, propose
+from wsol_core.maps import MapStore
+from wsol_core.params import load
+
+DATA = Path("data/detection")
+
+
+def main(name: str) -> None:
+    """Write all boxes to `data/detection/proposals/NAME.parquet`."""
+    params = load(MapProposalParams, f"map_proposals.{name}")
+    with MapStore(DATA / "maps" / f"{params.maps}.h5") as store:
+        found = propose(read_index(DATA / "index.parquet"), store, params)
+    write_table(DATA / "proposals" / f"{name}.parquet", found)
+
+
+if __name__ == "__main__":
+    run_stage(main)

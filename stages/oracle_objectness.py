@@ -1,0 +1,28 @@
+"""Ground truth -> objectness of the detection set's proposals (WSFL, Table 3). Usage: oracle_objectness oracle-..."""
+
+from pathlib import Path
+
+from wsol_core.data.index import read_annotations, read_index
+from wsol_core.errors import run_stage
+from wsol_core.files import read_table, write_table
+from wsol_core.maps import MapStore
+from wsol_core.objectness import score_proposals
+from wsol_core.oracle import OracleParams, all_masks, refuse_plain_name, write_masks
+from wsol_core.params import load
+
+DATA = Path("data/detection")
+
+
+def main(name: str) -> None:
+    """Run the stage: masks of all images as a map store, and the proposals' objectness by them."""
+    params = load(OracleParams, f"oracle_objectness.{refuse_plain_name(name)}")
+    index, annotations = read_index(DATA / "index.parquet"), read_annotations(DATA / "annotations.parquet")
+    masks = DATA / "oracle" / f"{name}.h5"
+    write_masks(masks, index.table, all_masks(DATA / "masks", annotations, params), params.resolution)
+    with MapStore(masks) as store:
+        scored = score_proposals(read_table(DATA / "proposals.parquet")[0], index, store)
+    write_table(DATA / "objectness" / f"{name}.parquet", scored)
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,128 @@
+"""What a trained detector finds in all images of a data set: scored boxes of every class, few of them overlapping."""
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import Field
+from torch import Tensor
+from torchvision.ops import nms
+from tqdm import tqdm
+
+from wsol_core.boxes import BOX_COLUMNS
+from wsol_core.data.index import ImageIndex
+from wsol_core.detector import Detector, bits, solid
+from wsol_core.devices import launch
+from wsol_core.inference import predictions, rescale
+from wsol_core.methods.mist import decode
+from wsol_core.params import Block
+from wsol_core.proposal_targets import relative_proposals
+
+
+class DetectParams(Block):
+    """How a detector is used."""
+
+    scales: tuple[float, ...] = Field(default=(1.0,), min_length=1)
+    """multiples of the training's `image_side`; scores and boxes are averaged over them"""
+    flip: bool = True
+    """average with the mirrored image"""
+    overlap: float = Field(default=0.3, gt=0, le=1)
+    """IoU with a better box of its class above which a box is left out"""
+    detections: int = Field(default=100, gt=0)
+    """best boxes kept of a picture, over all classes; the best box of each class stays in any case"""
+
+
+def detect(model: Detector, index: ImageIndex, proposals: pd.DataFrame, params: DetectParams) -> pd.DataFrame | None:
+    """The table of detections in all images, by image in the index's order, best first; none without proposals.
+
+    Boxes lie inside their image. A score is the mean probability of the class over branches and views. Under `torchrun`
+    every process computes its share, and the first one has the table.
+
+    Args:
+        model: trained.
+        index: the images.
+        proposals: a table of boxes.
+        params: views and selection.
+
+    Raises:
+        InputError: no image has a proposal.
+    """
+    fabric = launch(model.params.training.precision)
+    boxes, _ = relative_proposals(proposals, index.table, model.params.max_proposals)
+    told = torch.from_numpy(boxes)
+
+    def predict(model: Detector, images: Tensor, boxes: Tensor) -> Tensor:
+        return average_views(model, images, boxes, params)
+
+    outputs = predictions(fabric, model, predict, index, model.params.training, told)
+    columns = (index.table[name].tolist() for name in ("image_id", "width", "height"))
+    images, tables = zip(*columns, strict=True), []
+    with tqdm(total=len(index.table), desc="detections", unit="image", disable=None) as progress:
+        for batch in outputs:
+            for found in batch:
+                image_id, width, height = next(images)
+                table = picture_detections(found, params) if fabric.is_global_zero else None
+                if table is not None:
+                    table[list(BOX_COLUMNS)] *= np.array([width, height, width, height], np.float32)
+                    table.insert(0, "image_id", image_id)
+                    tables.append(table)
+            progress.update(len(batch))
+    return pd.concat(tables, ignore_index=True) if tables else None
+
+
+def average_views(model: Detector, images: Tensor, boxes: Tensor, params: DetectParams) -> Tensor:
+    """Boxes and scores of each class, `(B, P, C, 5)`: shares of the image's sides, inside it, and a score in [0, 1].
+
+    Rows of proposals without area are 0.
+
+    Args:
+        model: in evaluation.
+        images: `(B, 3, H, W)` uint8.
+        boxes: `(B, P, 4)` shares.
+        params: scales and flip, over which everything is averaged.
+    """
+    views = [(scale, mirror) for scale in params.scales for mirror in ((False, True) if params.flip else (False,))]
+    rows = solid(boxes)
+    found = torch.zeros(int(rows.sum()), model.classes, 5, device=boxes.device)
+    for scale, mirror in views:
+        view = rescale(images, scale)
+        own = mirrored(boxes) if mirror else boxes
+        answers = model.forward(view.flip(3) if mirror else view, bits(own))
+        scores = answers.refinements.float().softmax(2)[:, :, : model.classes].mean(1)
+        if answers.moves is None:
+            moved = own[rows][:, None].expand(-1, model.classes, -1)
+        else:
+            moved = decode(own[rows], answers.moves.float().mean(1))
+        moved = mirrored(moved) if mirror else moved
+        found += torch.cat([moved.clamp(0, 1), scores[:, :, None]], dim=2)
+    table = found.new_zeros(*boxes.shape[:2], model.classes, 5)
+    table[rows] = found / len(views)
+    return table
+
+
+def mirrored(boxes: Tensor) -> Tensor:
+    """Boxes `(..., 4)`, shares of the image's sides, in the mirrored image."""
+    x0, y0, x1, y1 = boxes.unbind(-1)
+    return torch.stack([1 - x1, y0, 1 - x0, y1], dim=-1)
+
+
+def picture_detections(found: Tensor, params: DetectParams) -> pd.DataFrame:
+    """The detections of one picture, best first: `x0, y0, x1, y1` as shares, `score` and `label`.
+
+    In each class, boxes that overlap a better one that is kept are left out; of what remains the best are taken, and of
+    each class the best one.
+
+    Args:
+        found: `(P, C, 5)` from `average_views`.
+        params: overlap and number.
+    """
+    kept = []
+    for label in range(found.shape[1]):
+        own = found[:, label][solid(found[:, label, :4])]
+        own = own[nms(own[:, :4], own[:, 4], params.overlap)]
+        labels, places = own.new_full((len(own), 1), label), torch.arange(len(own))[:, None].to(own.dtype)
+        kept.append(torch.cat([own, labels, places], dim=1))
+    rows = torch.cat(kept).numpy()
+    rows = rows[np.argsort(-rows[:, 4], kind="stable")]
+    rows = rows[(np.arange(len(rows)) < params.detections) | (rows[:, 6] == 0)]
+    table = pd.DataFrame(rows[:, :5], columns=[*BOX_COLUMNS, "score"])
+    return table.assign(label=rows[:, 5].astype(np.int32))
