@@ -3,7 +3,6 @@
 A command imports what it needs, so that `wsol --help` answers at once.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +12,7 @@ from wsol_core.export.command import app as export_app
 from wsol_core.outside.command import app as evaluate_app
 from wsol_core.outside.command import one_line_errors
 from wsol_core.prediction.command import predict
+from wsol_core.tables import print_table
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(evaluate_app, name="evaluate")
@@ -20,18 +20,39 @@ app.add_typer(export_app, name="export")
 app.command()(predict)
 
 
+def _preset_names() -> list[str]:
+    """For the shell's completion."""
+    return sorted(path.stem for path in Path("presets").glob("*.yaml"))
+
+
+def _table_names() -> list[str]:
+    return sorted(path.stem for path in Path("ablations").glob("*.yaml"))
+
+
 @app.callback()
 def wsol() -> None:
-    """Image-level labels in, boxes and masks out."""
+    """Image-level labels in, boxes and masks out.
+
+    Exit codes: 0 done, 1 an error (one line says which), 2 a wrong option. `wsol --install-completion` completes
+    commands, presets and tables in the shell.
+    """
 
 
 @app.command()
 def use(
-    name: Annotated[str, typer.Argument(help="A preset: a file of presets/, without .yaml; `demo` goes back.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A preset: a file of presets/, without .yaml; `demo` goes back.", autocompletion=_preset_names
+        ),
+    ],
     root: Annotated[Path | None, typer.Option(help="The folder of the preset's data set; remembered.")] = None,
     data_set: Annotated[str, typer.Option("--set", help="Which data set --root is for.")] = "localization",
 ) -> None:
-    """Write a preset's parameters to params.yaml."""
+    """Write a preset's parameters to params.yaml.
+
+    Example: wsol use folder --root ~/photographs
+    """
     from wsol_core.presets import use as use_preset
 
     with one_line_errors():
@@ -47,37 +68,49 @@ def results(
     markdown: Annotated[bool, typer.Option("--markdown", help="As Markdown tables, in percent.")] = False,
     readme: Annotated[bool, typer.Option("--readme", help="Rewrite the tables in README.md.")] = False,
 ) -> None:
-    """Print every figure of the current preset."""
+    """Print every figure of the current preset; in a pipe, lines with tabs between the columns.
+
+    Example: wsol results --json > figures.json
+    """
     from wsol_core import results as found
 
+    if as_json + markdown + readme > 1:
+        raise typer.BadParameter("--json, --markdown and --readme exclude each other")
     with one_line_errors():
         if readme:
             typer.echo(f"README.md: {', '.join(found.update_readme()) or 'no table of a preset with results'}")
             return
         preset, sources = _current()
         figures = found.read_results(preset)
+        sections = found.sections(figures)
         if as_json:
             typer.echo(found.as_json(figures, sources))
-        elif markdown:
-            typer.echo(found.as_markdown(figures))
-        elif sections := found.sections(figures):
-            for section in sections:
-                _print_table(f"{preset}: {section.title}", section.header, section.words, section.rows)
-        else:
+        elif not sections:
             typer.echo(
                 f"{preset}: the data set has no annotations, so there are no figures; boxes and maps are in data/"
             )
+        elif markdown:
+            typer.echo(found.as_markdown(figures))
+        else:
+            for section in sections:
+                print_table(f"{preset}: {section.title}", section.header, section.rows, section.header[section.words :])
 
 
 @app.command()
 def ablate(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[TABLE]...", help="Files of ablations/.")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[TABLE]...", help="Files of ablations/.", autocompletion=_table_names),
+    ] = None,
     every: Annotated[bool, typer.Option("--all", help="The tables that are meant for the preset in use.")] = False,
     seeds: Annotated[str, typer.Option(help="Like 0,1,2; the table's own where left out.")] = "",
     rows: Annotated[str, typer.Option(help="Like add-2,add-3; all where left out.")] = "",
     value: Annotated[list[str] | None, typer.Option(help="NAME=VALUE for a ${NAME} of a table; repeatable.")] = None,
 ) -> None:
-    """Run missing rows of ablation tables as DVC experiments; without a table list them all."""
+    """Run missing rows of ablation tables as DVC experiments; without a table list them all.
+
+    Example: wsol ablate spol-table-2 --seeds 0,1,2
+    """
     from wsol_core.ablations import command
 
     with one_line_errors():
@@ -116,7 +149,10 @@ def inspect(
 
 @app.command()
 def exempt() -> None:
-    """Propose the classes to exempt from a detector's filter: those that the localization set does not name."""
+    """Propose the classes to exempt from a detector's filter: those that the localization set does not name.
+
+    Example: wsol exempt
+    """
     import json
 
     from wsol_core.data.index import read_index
@@ -135,6 +171,36 @@ def exempt() -> None:
     typer.echo(f"exempt: {json.dumps(unknown, ensure_ascii=False)}")
 
 
+@app.command()
+def doctor(
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Without the estimate, which measures for some seconds.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON: findings, stages, total.")] = False,
+) -> None:
+    """Check machine, data and parameters, and estimate the time and disk of every stage.
+
+    Exit code 1 where the pipeline would stop, 0 with warnings alone.
+
+    Example: wsol doctor --quick
+    """
+    with one_line_errors():
+        from wsol_core.doctor import command
+        from wsol_core.doctor.examination import examine
+
+        found = examine(measure=not quick)
+        if as_json:
+            typer.echo(command.as_json(found))
+        else:
+            for line in command.lines(found):
+                typer.echo(line)
+            if found.costs:
+                print_table("Estimate", command.HEADER, command.rows(found), command.HEADER[2:])
+                typer.echo(command.total(found))
+    if found.failed:
+        raise typer.Exit(1)
+
+
 def _current() -> tuple[str, list[str]]:
     """The preset in use, and the sources of its segmentations."""
     import yaml
@@ -144,16 +210,3 @@ def _current() -> tuple[str, list[str]]:
     name = preset()
     content = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
     return name, list((content.get("segmentation") or {}).get("sources") or [])
-
-
-def _print_table(title: str, header: Sequence[str], words: int, rows: Sequence[Sequence[str]]) -> None:
-    """Print rows of texts, as many as `words`, and figures."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=title)
-    for position, name in enumerate(header):
-        table.add_column(name, justify="left" if position < words else "right")
-    for cells in rows:
-        table.add_row(*cells)
-    Console().print(table)

@@ -10,6 +10,7 @@ import pandas as pd
 
 from wsol_core.files import write_csv, write_json
 from wsol_core.outside.curve_picture import write_curves
+from wsol_core.tables import print_table
 
 DIGITS = 6
 
@@ -70,18 +71,13 @@ def flat(figures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def print_outcome(outcome: Outcome) -> None:
-    """Print the figures, the counts, and the notes as a table on the terminal; shares in percent."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=outcome.title)
-    for name, side in (("figure", "left"), ("value", "right"), ("note", "left")):
-        table.add_column(name, justify=side)  # type: ignore[arg-type]
-    for key, value in flat(_plain(outcome.figures)):
-        table.add_row(key, _shown(key, value), outcome.notes.get(key.split(".")[0], ""))
-    for key, count in outcome.counts.items():
-        table.add_row(key.replace("_", " "), str(count), "")
-    Console().print(table)
+    """Print the figures with their notes, and the counts, as a table; shares in percent."""
+    rows = [
+        (key, _shown(key, value), outcome.notes.get(key.split(".")[0], ""))
+        for key, value in flat(_plain(outcome.figures))
+    ]
+    rows += [(key.replace("_", " "), str(count), "") for key, count in outcome.counts.items()]
+    print_table(outcome.title, ("figure", "value", "note"), rows, ("value",))
 
 
 def _shown(key: str, value: float | None) -> str:

@@ -1,0 +1,1 @@
+"""What `wsol doctor` looks at before hours are spent."""

@@ -1,0 +1,163 @@
+"""Every block of params.yaml against the model that the stages load it as."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from wsol_core import params
+from wsol_core.background import BackgroundParams
+from wsol_core.background_classifier import GradientParams
+from wsol_core.calibrate import CalibrateParams
+from wsol_core.data.listing import DataParams
+from wsol_core.data.scenes import DemoParams
+from wsol_core.detections import DetectParams
+from wsol_core.detector import DetectorParams
+from wsol_core.doctor.finding import Finding, tried
+from wsol_core.errors import InputError, nearest
+from wsol_core.gaussian import GaussianParams
+from wsol_core.import_maps import ImportParams
+from wsol_core.inference import InferenceParams
+from wsol_core.localize import LocalizeParams
+from wsol_core.map_proposals import MapProposalParams
+from wsol_core.map_voting import VotingParams
+from wsol_core.methods.bcct import BCCTParams
+from wsol_core.methods.classifier import ClassifierParams
+from wsol_core.methods.ddt import DDTParams
+from wsol_core.methods.fam import FamParams
+from wsol_core.methods.psol import PsolParams
+from wsol_core.methods.sec import SecParams
+from wsol_core.methods.spol import CamParams, SegmentationParams
+from wsol_core.methods.two_phase import LaterPhaseParams, PhaseParams
+from wsol_core.methods.wsfl import ForegroundParams, TransferredParams
+from wsol_core.oracle import OracleParams
+from wsol_core.params import PARAMS, Block
+from wsol_core.proposal_files import FileParams
+from wsol_core.proposals import ProposalParams
+from wsol_core.pseudo_masks import PseudoMaskParams
+from wsol_core.refined_maps import RefineParams
+from wsol_core.report import ObjectnessParams, ReportParams
+from wsol_core.saliency import SaliencyParams
+from wsol_core.seeds import SeedParams
+from wsol_core.segments import SegmentParams
+from wsol_core.selective_search import SearchParams
+
+MODELS: dict[str, type[Block]] = {
+    "background": BackgroundParams,
+    "backprop.*": GradientParams,
+    "bc.*": GradientParams,
+    "bcct.*": BCCTParams,
+    "calibrate": CalibrateParams,
+    "cam.*": CamParams,
+    "classifier.*": ClassifierParams,
+    "crf": RefineParams,
+    "data.*": DataParams,
+    "ddt": DDTParams,
+    "demo": DemoParams,
+    "detectors.*.detect": DetectParams,
+    "detectors.*.network": DetectorParams,
+    "fam.*": FamParams,
+    "foreground": ForegroundParams,
+    "gaussian": GaussianParams,
+    "import_maps.*": ImportParams,
+    "inference": InferenceParams,
+    "localize": LocalizeParams,
+    "objectness": ObjectnessParams,
+    "map_proposals.*": MapProposalParams,
+    "oracle.*.network": ForegroundParams,
+    "oracle.*.targets": OracleParams,
+    "oracle_objectness.*": OracleParams,
+    "phase_one.*": PhaseParams,
+    "phase_two.*": LaterPhaseParams,
+    "proposal_files.*": FileParams,
+    "proposals": ProposalParams,
+    "pseudo_masks": PseudoMaskParams,
+    "psol.*": PsolParams,
+    "report": ReportParams,
+    "saliency.*": SaliencyParams,
+    "sec.*.network": SecParams,
+    "sec.*.seeds": SeedParams,
+    "sec.*.segments": SegmentParams,
+    "segmentation.network": SegmentationParams,
+    "selective_search.*": SearchParams,
+    "transferred.*": TransferredParams,
+    "two_phase.*": VotingParams,
+}
+"""The model of each block; `*` stands for each of the names that the user chose."""
+
+LISTS = ("rendered", "scanned", "segmentation.sources", "refined", "methods", "class_scores", "segments")
+PLAIN = ("preset", "seed", "heat_maps", *LISTS)
+
+Place = tuple[str, ...]
+
+
+def read_params() -> dict[str, Any]:
+    """All of params.yaml.
+
+    Raises:
+        InputError: it is missing, not YAML, or not a mapping.
+    """
+    try:
+        content = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{PARAMS}: missing; run from the project's root") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{PARAMS}: not valid YAML ({error}); mend it, or `wsol use demo` writes it anew") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{PARAMS}: not blocks of parameters; `wsol use demo` writes it anew")
+    return content
+
+
+def check_blocks(content: Mapping[str, Any]) -> tuple[dict[str, Block], list[Finding]]:
+    """The blocks that are right, by name like `cam.cam`, and what is wrong with the others and with other keys."""
+    blocks: dict[str, Block] = {}
+    findings = [
+        Finding("error", "params", f"{name}: unknown key{hint}; remove or rename it")
+        for name, hint in _unknown(content, [tuple(each.split(".")) for each in (*MODELS, *PLAIN)])
+    ]
+    for pattern, model in MODELS.items():
+        for name in _names(content, tuple(pattern.split("."))):
+            block, wrong = tried("params", lambda: params.load(model, name))  # noqa: B023
+            findings += wrong
+            if block is not None:
+                blocks[name] = block
+    for read in (params.preset, params.seed, params.heat_maps):
+        findings += tried("params", read)[1]
+    return blocks, findings + [finding for name in LISTS for finding in _check_list(content, name)]
+
+
+def _names(content: Any, pattern: Place) -> Iterator[str]:
+    """The names that a pattern stands for; one without `*` stands for itself, whether it is there or not."""
+    if "*" not in pattern:
+        yield ".".join(pattern)
+        return
+    head, rest = pattern[: pattern.index("*")], pattern[pattern.index("*") + 1 :]
+    for key in _at(content, head) or ():
+        yield ".".join((*head, str(key), *rest))
+
+
+def _at(content: Any, place: Place) -> Any:
+    for key in place:
+        content = content.get(key) if isinstance(content, dict) else None
+    return content if isinstance(content, dict | list) else None
+
+
+def _unknown(content: Mapping[str, Any], patterns: Sequence[Place], place: Place = ()) -> Iterator[tuple[str, str]]:
+    for key, value in content.items():
+        rest = [pattern[1:] for pattern in patterns if pattern[0] in (key, "*")]
+        if not rest:
+            yield ".".join((*place, str(key))), nearest(str(key), {pattern[0] for pattern in patterns})
+        elif () not in rest and isinstance(value, dict):
+            yield from _unknown(value, rest, (*place, str(key)))
+
+
+def _check_list(content: Mapping[str, Any], name: str) -> list[Finding]:
+    *head, last = name.split(".")
+    block = content
+    for key in head:
+        block = block.get(key) or {}
+    names = block.get(last)
+    if isinstance(names, list) and all(isinstance(each, str) for each in names):
+        twice = sorted({each for each in names if names.count(each) > 1})
+        return [Finding("error", "params", f"{name}: {each!r} twice; name it once") for each in twice]
+    return [Finding("error", "params", f"{name}: {names!r} is not a list of names; [] for none")]
