@@ -16,7 +16,7 @@ from wsol_core.errors import InputError
 from wsol_core.files import write_table
 from wsol_core.metrics import detection_intervals
 from wsol_core.metrics.detection import corloc, voc_ap
-from wsol_core.metrics.detection_intervals import corloc_interval, resampled, voc_ap_interval
+from wsol_core.metrics.detection_intervals import corloc_interval, resampled, voc_ap_gain_interval, voc_ap_interval
 
 BOX = ["x0", "y0", "x1", "y1"]
 
@@ -162,6 +162,20 @@ def test_intervals_equal_a_loop_over_copies_of_images(seed: int, monkeypatch: py
     ):
         assert [low, high] == pytest.approx(np.quantile(values, [0.025, 0.975]).tolist())
         assert low <= high
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_gain_is_drawn_on_the_same_images_for_both(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(detection_intervals, "ROUNDS", 12)
+    monkeypatch.setattr(detection_intervals, "AT_ONCE", 4)
+    (detections, truth, names), (others, _, _) = random_case(seed), random_case(seed + 9)
+    gains = []
+    for weights in np.concatenate(list(resampled(len(names), seed))):
+        own, other, real = (drawn_again(table, names, weights) for table in (detections, others, truth))
+        gains.append(voc_ap(own, real, 3, "11").mean - voc_ap(other, real, 3, "11").mean)
+    found = voc_ap_gain_interval(detections, others, truth, 3, names, seed)
+    assert list(found) == pytest.approx(np.quantile(gains, [0.025, 0.975]).tolist())
+    assert voc_ap_gain_interval(detections, detections, truth, 3, names, seed) == (0, 0)
 
 
 def test_intervals_where_nothing_could_be_right() -> None:

@@ -249,6 +249,19 @@ def test_an_image_without_a_box_counts_as_wrong(tmp_path, truth):
     assert found["ap_voc07"] == pytest.approx((6 / 11 + 0 + 1) / 3, abs=1e-6)
 
 
+def test_a_gain_over_other_boxes_has_its_interval(tmp_path, truth):
+    every = coco_boxes(tmp_path / "b.json", [(name, LABELS[name], box, 0.9) for name, box in OBJECTS.items()])
+    some = coco_boxes(tmp_path / "s.json", [("a", 0, OBJECTS["a"], 0.9), ("d", 2, OBJECTS["d"], 0.8)])
+    words = ("detection", "--ground-truth", truth, "--boxes", every, "--baseline")
+    found = figures(*words, some, out=tmp_path / "m.json")
+    assert found["baseline_ap_voc07"] == pytest.approx((6 / 11 + 0 + 1) / 3, abs=1e-6)
+    assert found["gain"] == pytest.approx(1 - found["baseline_ap_voc07"], abs=1e-5)
+    assert 0 <= found["gain_low"] < found["gain"] < found["gain_high"] <= 1
+    same = figures(*words, every, out=tmp_path / "m.json")
+    assert [same[key] for key in ("gain", "gain_low", "gain_high")] == [0, 0, 0]
+    assert "--baseline without --boxes" in refused("detection", "--ground-truth", truth, "--baseline", some)
+
+
 def test_no_box_at_all_is_nought(tmp_path, truth):
     boxes = coco_boxes(tmp_path / "b.json", [])
     found = figures("detection", "--boxes", boxes, "--ground-truth", truth, out=tmp_path / "m.json")

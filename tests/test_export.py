@@ -104,7 +104,20 @@ def test_class_agnostic_boxes_get_the_images_label_or_object() -> None:
     assert results.corners()[2].tolist() == [4, 2, 20, 10]
     assert read_boxes("localization", "pseudo_boxes").classes == ("cat", "dog")
     assert read_boxes("localization", "m", min_score=0.85).boxes["score"].tolist() == [0.9]
+    best = read_boxes("localization", "m", best_of_labels=True)
+    assert best.boxes[["image_id", "score", "label"]].to_numpy().tolist() == [["a/one", 0.9, 0]]
+    assert len(best.images) == 3
     assert read_boxes("localization", "m", ["test"]).images["image_id"].tolist() == ["none"]
+
+
+def test_the_best_boxes_of_an_images_labels() -> None:
+    rows = [("both", 0, 0, 5, 5, 0.9, 1), ("both", 1, 0, 5, 5, 0.8, 1), ("both", 2, 0, 5, 5, 0.7, 0)]
+    rows += [("a/one", 0, 0, 5, 5, 0.9, 1), ("a/one", 3, 0, 5, 5, 0.2, 0), ("a/one", 4, 0, 5, 5, 0.1, 0)]
+    write_table(DATA / "boxes/d.parquet", pd.DataFrame(rows, columns=["image_id", *BOX_COLUMNS, "score", "label"]))
+    found = read_boxes("localization", "d", best_of_labels=True).boxes
+    assert found[["image_id", "label", "x0"]].to_numpy().tolist() == [["a/one", 0, 3], ["both", 1, 0], ["both", 0, 2]]
+    everything = read_boxes("localization", "d", min_score=0.75, best_of_labels=True).boxes
+    assert everything[["image_id", "label", "x0"]].to_numpy().tolist() == [["both", 1, 0]]
 
 
 def test_coco_is_read_by_a_coco_reader() -> None:

@@ -368,3 +368,38 @@ def test_the_smaller_object_lies_on_top() -> None:
         assert (painted == below).sum() == 20
     with pytest.raises(ValueError, match="another size"):
         instance_mask(6, 4, [large])
+
+
+CSV = "image,split,class,x1,y1,x2,y2,note\n"
+
+
+def test_csv(tmp_path: Path) -> None:
+    lines = "sub/b.jpg,valid,owl,1,2,3.5,4,\na.jpg,train,owl,0,0,2,2,x\na.jpg,train,cat,1,1,3,3,\nc.png,test,cat,,,,,\n"
+    write(tmp_path, {"boxes.csv": CSV + lines, "images/a.jpg": ""})
+    listing = read(tmp_path, "csv")
+    assert listing.classes == ("cat", "owl")
+    assert rows(listing) == [
+        ("a", "images/a.jpg", "train-weaksup", [0, 1]),
+        ("c", "images/c.png", "test", [0]),
+        ("sub/b", "images/sub/b.jpg", "train-fullsup", [1]),
+    ]
+    assert boxes(listing) == [[1, 2, 3.5, 4], [0, 0, 2, 2], [1, 1, 3, 3]]
+    assert listing.annotations["label"].tolist() == [1, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no boxes.csv at the root"),
+        ("image,split\na.jpg,train\n", "no column 'class'"),
+        ('image,"', "not a table"),
+        (f"{CSV}a.jpg,dev,cat,0,0,1,1,\n", "line 2: 'dev': is no split"),
+        (f"{CSV}a.jpg,train,cat,0,0,1,1,\nb.jpg,train,cat,0,0,1,,\n", "line 3: 'b.jpg': a box needs all"),
+        (f"{CSV}a.jpg,train,cat,0,zero,1,1,\n", "line 2: 'a.jpg': a corner is no number"),
+        (f"{CSV}a.jpg,train,cat,0,0,1,1,\na.jpg,test,cat,0,0,1,1,\n", "line 3: 'a.jpg': is in two splits"),
+    ],
+)
+def test_csv_that_is_refused(tmp_path: Path, content: str | None, message: str) -> None:
+    write(tmp_path, {} if content is None else {"boxes.csv": content})
+    with pytest.raises(InputError, match=message):
+        read(tmp_path, "csv")

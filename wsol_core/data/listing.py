@@ -32,7 +32,7 @@ class DataParams(Block):
     """Name under which the root of a set outside the project is known to `wsol use` and `WSOL_ROOT_<NAME>`."""
     source: str
     """The root itself, a folder inside the project; or the set's `files.parquet`, and the root is found by name."""
-    reader: Literal["folder", "cub", "voc", "imagenet", "coco"]
+    reader: Literal["folder", "cub", "voc", "imagenet", "coco", "csv"]
     """Layout of the root."""
     on_bad_image: Literal["fail", "skip"] = "fail"
     """Whether bad images stop `prepare`, or are left out and listed in `skipped.csv`."""

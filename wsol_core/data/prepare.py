@@ -23,7 +23,7 @@ from wsol_core.data.index import (
     write_index,
 )
 from wsol_core.data.listing import OUTSIDE_ROOT, VOID, DataParams, InstanceMask, Listing, Problem
-from wsol_core.data.readers import coco, cub, folder, imagenet, voc
+from wsol_core.data.readers import coco, csv_boxes, cub, folder, imagenet, voc
 from wsol_core.data.scan import scan
 from wsol_core.data.validate import UNLISTED, check_boxes, check_listing, report, without
 from wsol_core.errors import InputError
@@ -35,6 +35,7 @@ READERS: dict[str, Callable[[Path, DataParams], Listing]] = {
     "voc": voc.read,
     "imagenet": imagenet.read,
     "coco": coco.read,
+    "csv": csv_boxes.read,
 }
 BAD_MASK = "unreadable mask"
 OTHER_SIZE = "mask of another size"

@@ -34,6 +34,9 @@ def boxes(
     set_name: Set = "localization",
     split: Splits = None,
     min_score: Annotated[float, typer.Option(help="Boxes with a lower score are left out.")] = 0.0,
+    best_of_labels: Annotated[
+        bool, typer.Option("--best-of-labels", help="Of each class in an image's labels the best box alone.")
+    ] = False,
     prefix: Annotated[
         str, typer.Option(help="Label Studio: what stands before an image's path.")
     ] = "/data/local-files/?d=",
@@ -44,7 +47,8 @@ def boxes(
 
     coco, csv: a file. voc: a folder of XML, 1-based inclusive corners. yolo: a folder of labels, data.yaml and lists.
     label-studio: tasks.json with predictions to correct, and config.xml. A box without a class has the image's label,
-    where that is one, else the class `object`.
+    where that is one, else the class `object`. --best-of-labels makes pseudo ground truth of detections, to train
+    another detector on (docs/faster_rcnn.py).
 
     Exit codes: 0 written; 1 bad input, or OUT holds something else.
 
@@ -59,7 +63,7 @@ def boxes(
         from wsol_core.export.place import exported_file, exported_folder
         from wsol_core.export.results import read_boxes
 
-        results = read_boxes(set_name, source, split or (), min_score)
+        results = read_boxes(set_name, source, split or (), min_score, best_of_labels)
         note = {"source": source, "set": set_name, "format": form, "splits": split or []}
         files = {"coco": coco.write_boxes, "csv": table.write_boxes}
         if form in files:

@@ -74,7 +74,9 @@ def own_labels(images: pd.DataFrame, classes: Sequence[str]) -> dict[str, int]:
     }
 
 
-def read_boxes(set_name: str, source: str, splits: Sequence[str] = (), min_score: float = 0.0) -> BoxResults:
+def read_boxes(
+    set_name: str, source: str, splits: Sequence[str] = (), min_score: float = 0.0, best_of_labels: bool = False
+) -> BoxResults:
     """The boxes of a stage, those of class-agnostic ones under the image's label (see `own_labels`).
 
     Boxes are cut off at the image's borders; what is left empty is left out.
@@ -85,6 +87,7 @@ def read_boxes(set_name: str, source: str, splits: Sequence[str] = (), min_score
             `pseudo_boxes`, `objectness/foreground`, ...
         splits: whose images; none for all.
         min_score: lower ones are left out.
+        best_of_labels: keep, of each class that an image is labelled with, the best box alone.
 
     Raises:
         InputError: there is no such table, or it is no table of boxes, or of images that are not in the index.
@@ -103,7 +106,8 @@ def read_boxes(set_name: str, source: str, splits: Sequence[str] = (), min_score
     own = table["image_id"].map(own_labels(images, index.classes))
     table["label"] = table["label"].where(~agnostic, own).astype(int)
     classes = (*index.classes, OBJECT) if (table["label"] == len(index.classes)).any() else index.classes
-    return BoxResults(source, images, _inside(table, images), classes)
+    inside = _inside(table, images)
+    return BoxResults(source, images, _best_of_labels(inside, images) if best_of_labels else inside, classes)
 
 
 def image_sizes(rows: pd.DataFrame, images: pd.DataFrame) -> npt.NDArray[np.float32]:
@@ -119,6 +123,12 @@ def _inside(table: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
     table = table[(table["x1"] > table["x0"]) & (table["y1"] > table["y0"])]
     ordered = table.sort_values(["image_id", "score"], ascending=[True, False], kind="stable")
     return ordered.reset_index(drop=True)
+
+
+def _best_of_labels(ranked: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
+    """The first row of each class of each image that the image is labelled with."""
+    pairs = images[["image_id", "labels"]].explode("labels").rename(columns={"labels": "label"}).dropna()
+    return ranked.drop_duplicates(["image_id", "label"]).merge(pairs.astype({"label": int}), on=["image_id", "label"])
 
 
 def find_result(folder: Path, source: str, places: Sequence[str], suffix: str) -> Path:

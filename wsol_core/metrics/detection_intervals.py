@@ -1,7 +1,8 @@
 """Bootstrap intervals of VOC's mean average precision and of CorLoc: images are drawn again, with replacement.
 
 An image that is drawn twice counts twice, with its detections and its objects; all classes share the draws. Intervals
-are between the 2.5 % and the 97.5 % quantile of 1,000 draws, and NaN where nothing could be right.
+are between the 2.5 % and the 97.5 % quantile of 1,000 draws, and NaN where nothing could be right. Draws depend on the
+seed and the number of images alone, so two detectors are held against each other on the same ones (paired bootstrap).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,15 +33,29 @@ def voc_ap_interval(
         image_ids: the evaluated images, with or without objects.
         seed: of the draws.
     """
-    matched, places = match(detections, truth, classes), pd.Index(image_ids)
-    objects = truth[~truth["difficult"].to_numpy(bool)]
-    found = [_of_class(matched, places, label) for label in range(classes)]
-    own = [_of_class(objects, places, label)[0] for label in range(classes)]
-    draws = [
-        np.stack([_precisions(w, *ranked, mine) for ranked, mine in zip(found, own, strict=True)])
-        for w in resampled(len(places), seed)
-    ]
-    return interval(draws)
+    return interval(_mean_precisions(detections, truth, classes, image_ids, seed))
+
+
+def voc_ap_gain_interval(
+    detections: pd.DataFrame,
+    others: pd.DataFrame,
+    truth: pd.DataFrame,
+    classes: int,
+    image_ids: Sequence[str],
+    seed: int,
+) -> tuple[float, float]:
+    """Of how far `detections` pass `others` in `voc_ap_interval`'s figure, on the same draws.
+
+    Args:
+        detections: see `metrics.detection`.
+        others: the same of another detector.
+        truth: see there.
+        classes: number of classes.
+        image_ids: the evaluated images, with or without objects.
+        seed: of the draws.
+    """
+    first, second = (_mean_precisions(each, truth, classes, image_ids, seed) for each in (detections, others))
+    return interval(first - second)
 
 
 def corloc_interval(
@@ -53,8 +68,8 @@ def corloc_interval(
     draws = []
     for w in resampled(len(places), seed):
         shares = [(w[:, images] @ hits.astype(float), w[:, images].sum(axis=1)) for images, hits in own]
-        draws.append(np.stack([_divide(right, count) for right, count in shares]))
-    return interval(draws)
+        draws.append(means(np.stack([_divide(right, count) for right, count in shares])))
+    return interval(np.concatenate(draws))
 
 
 def resampled(images: int, seed: int) -> Iterator[Counts]:
@@ -65,15 +80,33 @@ def resampled(images: int, seed: int) -> Iterator[Counts]:
         yield np.bincount(draws.ravel(), minlength=AT_ONCE * images).reshape(AT_ONCE, images)
 
 
-def interval(draws: Sequence[Floats]) -> tuple[float, float]:
-    """The interval of the mean over classes of figures `(classes, rounds)`; NaN stands for a class without a figure."""
-    figures = np.concatenate(draws, axis=1)
-    known = (~np.isnan(figures)).sum(axis=0)
-    means = _divide(np.nansum(figures, axis=0), known)[known > 0]
-    if not len(means):
+def interval(draws: Floats) -> tuple[float, float]:
+    """The interval of a figure that was drawn again and again; NaN stands for a draw without it."""
+    known = draws[~np.isnan(draws)]
+    if not len(known):
         return float("nan"), float("nan")
-    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    low, high = np.quantile(known, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)
+
+
+def means(figures: Floats) -> Floats:
+    """The mean over classes of figures `(classes, rounds)`, NaN for a class without a figure."""
+    return _divide(np.nansum(figures, axis=0), (~np.isnan(figures)).sum(axis=0))
+
+
+def _mean_precisions(
+    detections: pd.DataFrame, truth: pd.DataFrame, classes: int, image_ids: Sequence[str], seed: int
+) -> Floats:
+    """The mean average precision of each draw."""
+    matched, places = match(detections, truth, classes), pd.Index(image_ids)
+    objects = truth[~truth["difficult"].to_numpy(bool)]
+    found = [_of_class(matched, places, label) for label in range(classes)]
+    own = [_of_class(objects, places, label)[0] for label in range(classes)]
+    draws = [
+        np.stack([_precisions(w, *ranked, mine) for ranked, mine in zip(found, own, strict=True)])
+        for w in resampled(len(places), seed)
+    ]
+    return means(np.concatenate(draws, axis=1))
 
 
 def _of_class(table: pd.DataFrame, places: pd.Index, label: int) -> tuple[Counts, npt.NDArray[np.bool_]]:

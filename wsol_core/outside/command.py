@@ -66,6 +66,9 @@ def detection(
     boxes: Annotated[
         Path | None, typer.Option(help="COCO results .json, folder of comp4_det_test_CLASS.txt, or a .parquet table.")
     ] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(help="Another detector's boxes: adds the gain in VOC07 mAP and its paired interval.")
+    ] = None,
     maps: ClassMaps = None,
     split: Split = "test",
     out: Out = OUT,
@@ -77,15 +80,20 @@ def detection(
     Example: wsol evaluate detection --boxes results.json --ground-truth instances_val2017.json --out coco.json
     """
     with _evaluation(out) as stack:
-        from wsol_core.outside.detection import evaluate_boxes
+        from wsol_core.outside.detection import evaluate_boxes, evaluate_gain
         from wsol_core.outside.ground_truth import read_ground_truth
         from wsol_core.outside.predicted_boxes import read_boxes
 
+        if boxes is None and baseline is not None:
+            raise InputError("--baseline without --boxes: give both, to hold one against the other")
         if boxes is None and maps is None:
             raise InputError("nothing to evaluate: give --boxes, or --maps, or both")
         truth = read_ground_truth(ground_truth, split=split)
         table, cut = (None, 0) if boxes is None else read_boxes(boxes, truth)
-        _finish(out, evaluate_boxes(table, cut, truth, None if maps is None else _opened(stack, maps)))
+        outcome = evaluate_boxes(table, cut, truth, None if maps is None else _opened(stack, maps))
+        if table is not None and baseline is not None:
+            outcome.figures.update(evaluate_gain(table, read_boxes(baseline, truth)[0], truth))
+        _finish(out, outcome)
 
 
 @app.command()
