@@ -7,8 +7,9 @@ from wsol_core.checkpoints import rebuild
 from wsol_core.data.index import read_index
 from wsol_core.errors import run_stage
 from wsol_core.inference import AGNOSTIC
-from wsol_core.methods.bcct import BCCTParams, branch_maps, build, class_maps, class_probabilities
+from wsol_core.methods.bcct import BCCTParams
 from wsol_core.network_outputs import NetworkOutputs
+from wsol_core.pixel_supervision import branch_maps, build, class_maps, class_probabilities
 
 DATA = Path("data/localization")
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from wsol_core.data.index import read_index
 from wsol_core.errors import run_stage
-from wsol_core.methods.bcct import BCCTParams, build, ct_loss, labelled_masks, several_classes
+from wsol_core.methods.bcct import BCCTParams, ct_loss, labelled_masks
 from wsol_core.params import load
+from wsol_core.pixel_supervision import build, several_classes
 from wsol_core.supervision import stored_maps, train_network
 
 DATA = Path("data/localization")

@@ -47,15 +47,13 @@ from wsol_core.devices import launch
 from wsol_core.errors import InputError
 from wsol_core.files import read_table
 from wsol_core.maps import Kind, MapStore
-from wsol_core.methods.bcct import (
+from wsol_core.methods.bcct import BCCTParams, LabelledMasks, ct_loss
+from wsol_core.pixel_supervision import (
     Answer,
-    BCCTParams,
     ClassificationNet,
-    LabelledMasks,
     MaskLoss,
     branch_maps,
     class_maps,
-    ct_loss,
     mask_loss,
     several_classes,
 )

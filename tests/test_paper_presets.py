@@ -17,7 +17,7 @@ from wsol_core.detections import DetectParams
 from wsol_core.detector import DetectorParams
 from wsol_core.gaussian import GaussianParams
 from wsol_core.map_voting import VotingParams
-from wsol_core.methods import bcct, classifier, fam, psol, sec, spol, two_phase, wsfl
+from wsol_core.methods import bcct, bcct_joint, classifier, fam, psol, sec, spol, two_phase, wsfl
 from wsol_core.oracle import OracleParams
 from wsol_core.params import Block
 from wsol_core.presets import preset_text
@@ -202,6 +202,7 @@ MODELS: dict[str, type[Block]] = {
     "psol": psol.PsolParams,
     "fam": fam.FamParams,
     "bcct": bcct.BCCTParams,
+    "bcct_joint": bcct_joint.JointParams,
     "transferred": wsfl.TransferredParams,
     "phase_one": two_phase.PhaseParams,
     "phase_two": two_phase.LaterPhaseParams,
@@ -224,7 +225,7 @@ def made_by(params: dict[str, Any]) -> set[str]:
     for block, model in MODELS.items():
         for name, content in dict(params.get(block, {})).items():
             model.model_validate(content)
-            made |= {name, f"{name}-branch"} if block == "bcct" else {name}
+            made |= {name, f"{name}-branch"} if block.startswith("bcct") else {name}
     for name, content in params.get("oracle", {}).items():
         OracleParams.model_validate(content["targets"])
         wsfl.ForegroundParams.model_validate(content["network"])

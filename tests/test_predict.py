@@ -17,6 +17,7 @@ from stages import (
     cam_maps,
     fam_maps,
     foreground_maps,
+    joint_maps,
     localize,
     phase_maps,
     psol_maps,
@@ -73,10 +74,21 @@ def test_maps_are_those_that_the_stages_store(workspace: ImageIndex, tmp_path: P
     segmentation_maps.main("localization", "foreground")
     for stage, name in (
         (cam_maps, "cam"), (psol_maps, "psol"), (fam_maps, "fam"), (background_maps, "bc"), (bcct_maps, "bcct"),
-        (sec_maps, "sec"),
+        (joint_maps, "joint"), (sec_maps, "sec"),
     ):  # fmt: skip
         stage.main(name)
-    methods = ("foreground", "segmentation-foreground", "cam", "psol", "fam", "bc", "bcct", "bcct-branch")
+    methods = (
+        "foreground",
+        "segmentation-foreground",
+        "cam",
+        "psol",
+        "fam",
+        "bc",
+        "bcct",
+        "bcct-branch",
+        "joint",
+        "joint-branch",
+    )
     for method in (*methods, "sec"):
         predictor = Predictor.of_method(method, device="cpu", threshold=0.5)
         folder = "detection" if method == "sec" else "localization"

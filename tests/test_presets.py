@@ -304,7 +304,7 @@ def test_each_preset_fits_the_demo(name: str) -> None:
     assert yaml.safe_load(preset_text(name, ROOT))["preset"] == name
 
 
-NETWORK_BLOCKS = ("cam", "fam", "psol", "oracle", "transferred", "bc", "backprop", "bcct")
+NETWORK_BLOCKS = ("cam", "fam", "psol", "oracle", "transferred", "bc", "backprop", "bcct", "bcct_joint")
 
 
 @pytest.mark.parametrize("name", [name for name in PRESETS if name != "tiny"])
@@ -319,7 +319,11 @@ def test_each_network_of_a_preset_is_of_use(name: str) -> None:
     assert {network for block in ("phase_one", "phase_two", "two_phase") for network in params[block]} <= measured
     assert set(params["sec"]) <= set(params["segments"])
     scored = set(params["class_scores"])
-    assert set(params["classifier"]) <= scored <= {*params["classifier"], *params["fam"], *params["bcct"]}
+    assert (
+        set(params["classifier"])
+        <= scored
+        <= {*params["classifier"], *params["fam"], *params["bcct"], *params["bcct_joint"]}
+    )
 
 
 def test_a_folder_of_ones_own_needs_no_classes() -> None:

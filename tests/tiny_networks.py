@@ -31,6 +31,7 @@ PARAMS: dict[str, Any] = {
     "fam": {"fam": {**NETWORK, "parts": 2}},
     "bc": {"bc": {**NETWORK, "resolution": 8}},
     "bcct": {"bcct": {**NETWORK, "masks": "bc", "width": 8, "maps": "predicted"}},
+    "bcct_joint": {"joint": {**NETWORK, "binary": {"resolution": 8}, "width": 8, "maps": "predicted"}},
     "phase_one": {"one": {**NETWORK, "set": "localization", "width": 8, "maps": "all"}},
     "sec": {"sec": {"network": {**NETWORK, "width": 8, "pooling": 1, "dilation": 1}}},
 }
@@ -43,6 +44,7 @@ CHECKPOINTS = {
     "fam": ("fam", PARAMS["fam"]["fam"]),
     "bc": ("bc", PARAMS["bc"]["bc"]),
     "bcct": ("bcct", PARAMS["bcct"]["bcct"]),
+    "joint": ("bcct_joint", PARAMS["bcct_joint"]["joint"]),
     "one": ("phase_one", PARAMS["phase_one"]["one"]),
     "sec": ("sec", PARAMS["sec"]["sec"]["network"]),
 }

@@ -25,8 +25,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wsol_core.backbones.create import Backbone, OnBackbone, create_backbone
+from wsol_core.backbones.create import Backbone, BackboneParams, OnBackbone, create_backbone
 from wsol_core.data.loading import Batch
+from wsol_core.params import Block
 from wsol_core.regions import find_components
 from wsol_core.training import NetworkParams
 
@@ -35,8 +36,8 @@ Masks = npt.NDArray[np.uint8]
 Strength = Literal["rank", "value"]
 
 
-class GradientParams(NetworkParams):
-    """A network whose answer is propagated back to the pixels; its training, where it has one."""
+class AnswerParams(Block):
+    """Which features answer, and what becomes of their gradient."""
 
     output_stride: int = Field(default=32, ge=8, le=32)
     """pixels per cell of the features"""
@@ -50,6 +51,10 @@ class GradientParams(NetworkParams):
     """side of the maps, in cells"""
 
 
+class GradientParams(AnswerParams, NetworkParams):
+    """A network whose answer is propagated back to the pixels; its training, where it has one."""
+
+
 class BinaryNet(OnBackbone):
     """BC: images `(B, 3, H, W)` to the logit of "target, not background" `(B,)`; its backbone does not learn."""
 
@@ -60,8 +65,17 @@ class BinaryNet(OnBackbone):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits, float32."""
-        pooled = self.backbone(images)[self.level].float().mean((2, 3))
-        return self.head(pooled).squeeze(1).float()  # type: ignore[no-any-return]
+        return self.logits(self.pooled(images))
+
+    def pooled(self, images: Tensor) -> Tensor:
+        """The features' averages over positions `(B, C)`, float32."""
+        features: Tensor = self.backbone(images)[self.level]
+        return features.float().mean((2, 3))
+
+    def logits(self, pooled: Tensor) -> Tensor:
+        """The answer to averages."""
+        logits: Tensor = self.head(pooled).squeeze(1)
+        return logits.float()
 
 
 class FeatureNet(OnBackbone):
@@ -79,17 +93,17 @@ class FeatureNet(OnBackbone):
 
 def build_binary(params: GradientParams) -> BinaryNet:
     """The untrained BC on its pretrained backbone."""
-    return BinaryNet(frozen_backbone(params), params.level)
+    return BinaryNet(frozen_backbone(params.backbone, params), params.level)
 
 
 def build_features(params: GradientParams) -> FeatureNet:
     """The pretrained features of the baseline."""
-    return FeatureNet(frozen_backbone(params), params.level)
+    return FeatureNet(frozen_backbone(params.backbone, params), params.level)
 
 
-def frozen_backbone(params: GradientParams) -> Backbone:
+def frozen_backbone(backbone: BackboneParams, params: AnswerParams) -> Backbone:
     """The backbone with its weights and the statistics of its batch normalisation as they are."""
-    return create_backbone(params.backbone.model_copy(update={"frozen_batch_norm": True}), params.output_stride)
+    return create_backbone(backbone.model_copy(update={"frozen_batch_norm": True}), params.output_stride)
 
 
 def binary_loss(model: nn.Module, batch: Batch) -> Tensor:
@@ -108,15 +122,20 @@ def backward(model: nn.Module, images: Tensor) -> Tensor:
         return torch.autograd.grad(answer, pixels, answer.detach())[0]
 
 
-def gradient_maps(model: nn.Module, images: Tensor, _: Tensor, params: GradientParams) -> Tensor:
-    """Maps `(B, 1, r, r)` in [0, 1] of images `(B, 3, H, W)` uint8; 0 everywhere where the gradient is.
+def gradient_maps(model: nn.Module, images: Tensor, _: Tensor, params: AnswerParams) -> Tensor:
+    """Maps `(B, 1, r, r)` in [0, 1] of images `(B, 3, H, W)` uint8; 0 everywhere where the gradient is."""
+    return strength_maps(backward(model, images), params)[:, None]
 
-    The gradient's maximum of absolutes over colours, as ranks or as it is, smoothed, and divided by its maximum.
+
+def strength_maps(gradient: Tensor, params: AnswerParams) -> Tensor:
+    """Maps `(B, r, r)` in [0, 1] of gradients `(B, 3, H, W)`.
+
+    Their maximum of absolutes over colours, as ranks or as it is, smoothed, and divided by its maximum.
     """
-    strength = backward(model, images).abs().amax(1)
+    strength = gradient.abs().amax(1)
     strength = ranks(strength) if params.strength == "rank" else strength
     maps = smooth(strength, params.resolution, params.smoothing)
-    return (maps / maps.amax((1, 2), keepdim=True).clamp(min=torch.finfo(maps.dtype).tiny))[:, None]
+    return maps / maps.amax((1, 2), keepdim=True).clamp(min=torch.finfo(maps.dtype).tiny)
 
 
 def ranks(maps: Tensor) -> Tensor:

@@ -21,8 +21,8 @@ Splice = tuple[int, int, str]
 """Start and end of a part of a text, and what replaces it."""
 OPEN: set[Place] = {
     ("cam",), ("classifier",), ("oracle",), ("psol",), ("transferred",), ("import_maps",), ("calibrate", "constants"),
-    ("fam",), ("bc",), ("backprop",), ("bcct",), ("phase_one",), ("phase_two",), ("two_phase",), ("heat_maps",),
-    ("saliency",), ("sec",), ("selective_search",), ("proposal_files",), ("map_proposals",),
+    ("fam",), ("bc",), ("backprop",), ("bcct",), ("bcct_joint",), ("phase_one",), ("phase_two",), ("two_phase",),
+    ("heat_maps",), ("saliency",), ("sec",), ("selective_search",), ("proposal_files",), ("map_proposals",),
     ("detectors",), ("oracle_objectness",),
 }  # fmt: skip
 """Dictionaries whose keys are names that the user chooses."""

@@ -22,6 +22,7 @@ from wsol_core.localize import LocalizeParams
 from wsol_core.map_proposals import MapProposalParams
 from wsol_core.map_voting import VotingParams
 from wsol_core.methods.bcct import BCCTParams
+from wsol_core.methods.bcct_joint import JointParams
 from wsol_core.methods.classifier import ClassifierParams
 from wsol_core.methods.ddt import DDTParams
 from wsol_core.methods.fam import FamParams
@@ -47,6 +48,7 @@ MODELS: dict[str, type[Block]] = {
     "backprop.*": GradientParams,
     "bc.*": GradientParams,
     "bcct.*": BCCTParams,
+    "bcct_joint.*": JointParams,
     "calibrate": CalibrateParams,
     "cam.*": CamParams,
     "classifier.*": ClassifierParams,

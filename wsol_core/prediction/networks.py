@@ -14,11 +14,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from wsol_core import pixel_supervision
 from wsol_core.backbones.create import OnBackbone
 from wsol_core.background_classifier import GradientParams, build_binary, gradient_maps
 from wsol_core.checkpoints import rebuild
-from wsol_core.methods import bcct, fam, psol, sec, spol, two_phase, wsfl
+from wsol_core.methods import bcct, bcct_joint, fam, psol, sec, spol, two_phase, wsfl
 from wsol_core.mff_net import fuse
+from wsol_core.pixel_supervision import CTParams
 from wsol_core.training import NetworkParams
 
 
@@ -116,7 +118,7 @@ def _fam(_: fam.FamParams) -> Look:
     return look
 
 
-def _bcct(_: bcct.BCCTParams) -> Look:
+def _bcct(_: CTParams) -> Look:
     def look(model: OnBackbone, images: Tensor) -> Answer:
         heat = model(images).class_maps
         return _likeliest(heat, heat.mean((2, 3)).softmax(1))
@@ -124,9 +126,9 @@ def _bcct(_: bcct.BCCTParams) -> Look:
     return look
 
 
-def _bcct_branch(_: bcct.BCCTParams) -> Look:
+def _bcct_branch(_: CTParams) -> Look:
     def look(model: OnBackbone, images: Tensor) -> Answer:
-        found: bcct.Answer = model(images)
+        found: pixel_supervision.Answer = model(images)
         return Answer(found.mask_logits.sigmoid(), found.class_maps.mean((2, 3)).softmax(1))
 
     return look
@@ -155,8 +157,10 @@ KINDS = {
     "cam": Kind(spol.CamParams, spol.build_cam, _cam),
     "fam": Kind(fam.FamParams, fam.build, _fam),
     "bc": Kind(GradientParams, _agnostic(build_binary), _gradient, differentiates=True),
-    "bcct": Kind(bcct.BCCTParams, bcct.build, _bcct),
-    "bcct-branch": Kind(bcct.BCCTParams, bcct.build, _bcct_branch),
+    "bcct": Kind(bcct.BCCTParams, pixel_supervision.build, _bcct),
+    "bcct-branch": Kind(bcct.BCCTParams, pixel_supervision.build, _bcct_branch),
+    "bcct_joint": Kind(bcct_joint.JointParams, bcct_joint.build_joint, _bcct),
+    "bcct_joint-branch": Kind(bcct_joint.JointParams, bcct_joint.build_joint, _bcct_branch),
     "phase_one": Kind(two_phase.PhaseParams, two_phase.build, _phase),
     "phase_two": Kind(two_phase.LaterPhaseParams, two_phase.build, _phase),
     "sec": Kind(sec.SecParams, sec.build, _by_maps(sec.label_maps)),

@@ -15,7 +15,7 @@ from wsol_core.prediction.model_file import ModelCard
 
 BLOCKS = {
     "transferred": "foreground", "oracle": "foreground", "psol": "psol", "cam": "cam", "fam": "fam", "bc": "bc",
-    "bcct": "bcct", "phase_one": "phase_one", "phase_two": "phase_two", "sec": "sec",
+    "bcct": "bcct", "bcct_joint": "bcct_joint", "phase_one": "phase_one", "phase_two": "phase_two", "sec": "sec",
 }  # fmt: skip
 """Blocks of `params.yaml` whose keys are names of networks, and the kind of these."""
 
@@ -45,8 +45,8 @@ def _methods(params: dict[str, Any]) -> Iterator[tuple[str, Trained]]:
         for name, entry in (params.get(block) or {}).items():
             folder = "detection" if kind == "sec" else (entry or {}).get("set", "localization")
             yield name, Trained(kind, name, folder)
-            if kind == "bcct":
-                yield f"{name}-branch", Trained("bcct-branch", name, folder)
+            if kind in ("bcct", "bcct_joint"):
+                yield f"{name}-branch", Trained(f"{kind}-branch", name, folder)
 
 
 def find_method(method: str, threshold: float | None = None) -> tuple[Path, ModelCard]:
