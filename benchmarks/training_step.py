@@ -25,7 +25,7 @@ from wsol_core.methods import spol, wsfl
 from wsol_core.training import Loss, Trainer, TrainingParams, parameter_groups
 
 GOAL = 0.85
-IMAGES, ROUNDS, CLASSES = 128, 3, 200
+IMAGES, ROUNDS, CLASSES = 512, 3, 200
 TRAINING = TrainingParams(epochs=1, batch=32, backbone_rate=1e-4, head_rate=1e-3)
 BACKBONE = BackboneParams(name="efficientnet_lite0", weights="imagenet")
 LEVELS = (-4, -3, -1)
