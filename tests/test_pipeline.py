@@ -70,7 +70,7 @@ def test_every_map_store_covers_every_image(project: Path) -> None:
     index = read_index(project / "data/localization/index.parquet")
     methods = (
         "ddt", "foreground", "foreground-transferred", "oracle-lr", "psol", "cam", "plain-cam",
-        "segmentation-foreground", "segmentation-cam",
+        "segmentation-foreground", "segmentation-cam", "bcct-joint",
     )  # fmt: skip
     for method in methods:
         with MapStore(project / f"data/localization/maps/{method}.h5") as maps:
