@@ -23,7 +23,8 @@ from wsol_core.data.loading import SquashedImages, TrainingSet
 from wsol_core.detector import DetectorLoss, DetectorParams, build
 from wsol_core.devices import launch
 from wsol_core.proposal_targets import ProposalTargets
-from wsol_core.training import Trainer, TrainingParams
+from wsol_core.training import Trainer
+from wsol_core.training_params import TrainingParams
 
 GOAL = 0.35
 IMAGES, ROUNDS, PROPOSALS = 32, 3, 300

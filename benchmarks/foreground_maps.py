@@ -17,7 +17,7 @@ from wsol_core.data.index import ImageIndex
 from wsol_core.devices import launch
 from wsol_core.inference import InferenceParams
 from wsol_core.methods.wsfl import ForegroundParams, build, foreground_maps
-from wsol_core.training import TrainingParams
+from wsol_core.training_params import TrainingParams
 
 GOAL = 0.85
 IMAGES, ROUNDS = 256, 5

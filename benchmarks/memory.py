@@ -28,7 +28,7 @@ from wsol_core.data.loading import SquashedImages
 from wsol_core.devices import launch
 from wsol_core.inference import InferenceParams
 from wsol_core.methods.ddt import Colocalizer, DDTParams
-from wsol_core.training import TrainingParams
+from wsol_core.training_params import TrainingParams
 
 BOUND_MIB = 32
 FEW, MANY = 1_000, 20_000

@@ -22,7 +22,8 @@ from wsol_core.backbones.create import BackboneParams, OnBackbone
 from wsol_core.data.loading import Batch, SquashedImages, TrainingSet
 from wsol_core.devices import launch
 from wsol_core.methods import spol, wsfl
-from wsol_core.training import Loss, Trainer, TrainingParams, parameter_groups
+from wsol_core.training import Loss, Trainer, parameter_groups
+from wsol_core.training_params import TrainingParams
 
 GOAL = 0.85
 IMAGES, ROUNDS, CLASSES = 512, 3, 200

@@ -58,7 +58,8 @@ from wsol_core.pixel_supervision import (
     several_classes,
 )
 from wsol_core.supervision import has_label, joined, training_set
-from wsol_core.training import Trainer, TrainingParams
+from wsol_core.training import Trainer
+from wsol_core.training_params import TrainingParams
 
 SMALL = {"name": "mobilenetv3_small_050", "weights": "none"}
 TRAINING = TrainingParams(

@@ -38,7 +38,7 @@ from wsol_core.methods.classifier import (
 )
 from wsol_core.outside.ground_truth import Truth
 from wsol_core.outside.ranked_classes import read_ranked_classes
-from wsol_core.training import TrainingParams
+from wsol_core.training_params import TrainingParams
 
 SMALL = {"name": "mobilenetv3_small_050", "weights": "none", "frozen_batch_norm": False}
 TRAINING = {"epochs": 1, "batch": 8, "backbone_rate": 0.01, "head_rate": 0.1, "image_side": 32, "precision": "32-true"}

@@ -28,7 +28,7 @@ from wsol_core.methods import oicr
 from wsol_core.methods.mist import DropBlockParams, MistParams
 from wsol_core.proposal_filter import FilterParams, ProposalFilter
 from wsol_core.proposal_targets import ProposalTargets, relative_proposals
-from wsol_core.training import TrainingParams
+from wsol_core.training_params import TrainingParams
 
 CLASSES = ("cat", "dog", "flower")
 CELLS = torch.tensor([[0, 0, 0.5, 0.5], [0, 0, 0.5, 0.45], [0.5, 0.5, 1, 1], [0.5, 0, 1, 0.5]])

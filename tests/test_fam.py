@@ -38,7 +38,7 @@ from wsol_core.methods.fam import (
     sparsity,
     weigh_parts,
 )
-from wsol_core.training import TrainingParams
+from wsol_core.training_params import TrainingParams
 
 SMALL = BackboneParams(name="mobilenetv3_small_050", weights="none")
 TRAINING = TrainingParams(epochs=1, batch=4, backbone_rate=0.01, head_rate=0.01, image_side=64)

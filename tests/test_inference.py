@@ -22,7 +22,7 @@ from wsol_core.maps import MapStore
 from wsol_core.methods.wsfl import ForegroundParams, build
 from wsol_core.params import Block
 from wsol_core.scratch import scratch_folder
-from wsol_core.training import TrainingParams
+from wsol_core.training_params import TrainingParams
 
 PARAMS = ForegroundParams(
     backbone=BackboneParams(name="mobilenetv3_small_050", weights="none"),

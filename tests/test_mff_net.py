@@ -10,7 +10,7 @@ from torch import Tensor
 from wsol_core.backbones.create import BackboneParams, create_backbone
 from wsol_core.errors import InputError
 from wsol_core.mff_net import WIDTH, Fusion, MFFNet, MFFParams, MultiplicativeChannelAttention, fuse, projection
-from wsol_core.training import TrainingParams
+from wsol_core.training_params import TrainingParams
 
 SMALL = BackboneParams(name="mobilenetv3_small_050", weights="none")
 TRAINING = TrainingParams(epochs=1, batch=2, backbone_rate=0, head_rate=0)

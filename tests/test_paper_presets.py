@@ -24,7 +24,8 @@ from wsol_core.presets import preset_text
 from wsol_core.saliency import SaliencyParams
 from wsol_core.seeds import SeedParams
 from wsol_core.segments import SegmentParams
-from wsol_core.training import TrainingParams, parameter_groups
+from wsol_core.training import parameter_groups
+from wsol_core.training_params import TrainingParams
 
 ROOT = Path(__file__).parents[1]
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]

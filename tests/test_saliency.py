@@ -16,7 +16,7 @@ from wsol_core.data.index import ImageIndex, write_index
 from wsol_core.maps import CLASS_AGNOSTIC, MapStore
 from wsol_core.methods.two_phase import PhaseParams, build
 from wsol_core.saliency import gradients, median, saliency_maps
-from wsol_core.training import TrainingParams
+from wsol_core.training_params import TrainingParams
 
 
 class Net(OnBackbone):

@@ -35,7 +35,7 @@ from wsol_core.methods.sec import (
     weighted_rank_pooling,
 )
 from wsol_core.seeds import ABSENT, CUE, PRESENT, ImageCues
-from wsol_core.training import TrainingParams
+from wsol_core.training_params import TrainingParams
 
 SMALL = BackboneParams(name="mobilenetv3_small_050", weights="none")
 TRAINING = TrainingParams(

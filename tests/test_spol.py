@@ -31,7 +31,8 @@ from wsol_core.methods.spol import (
     segmentation_maps,
 )
 from wsol_core.mff_net import Fusion, MFFNet, fuse
-from wsol_core.training import Loss, TrainingParams
+from wsol_core.training import Loss
+from wsol_core.training_params import TrainingParams
 
 SMALL = BackboneParams(name="mobilenetv3_small_050", weights="none")
 TRAINING = TrainingParams(epochs=1, batch=4, backbone_rate=0.01, head_rate=0.01, image_side=64)

@@ -25,7 +25,8 @@ from wsol_core.devices import launch
 from wsol_core.errors import InputError
 from wsol_core.maps import CLASS_AGNOSTIC, Kind, create
 from wsol_core.supervision import class_labels, stored_maps, train_network, training_set
-from wsol_core.training import NetworkParams, Trainer, TrainingParams, parameter_groups, rate_factor
+from wsol_core.training import Trainer, parameter_groups
+from wsol_core.training_params import NetworkParams, TrainingParams, rate_factor
 
 PARAMS = TrainingParams(epochs=3, batch=5, backbone_rate=0.01, head_rate=0.1, image_side=16, precision="32-true")
 

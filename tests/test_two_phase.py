@@ -36,7 +36,7 @@ from wsol_core.methods.two_phase import (
     suppression_mask,
     weighted_maps,
 )
-from wsol_core.training import TrainingParams
+from wsol_core.training_params import TrainingParams
 
 SMALL = BackboneParams(name="mobilenetv3_small_050", weights="none")
 TRAINING = TrainingParams(epochs=1, batch=4, backbone_rate=0.01, head_rate=0.01, image_side=64)

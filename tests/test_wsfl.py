@@ -26,7 +26,7 @@ from wsol_core.methods.wsfl import (
     foreground_maps,
 )
 from wsol_core.pseudo_masks import rasterize
-from wsol_core.training import TrainingParams
+from wsol_core.training_params import TrainingParams
 
 PARAMS = ForegroundParams(
     backbone=BackboneParams(name="mobilenetv3_small_050", weights="none"),

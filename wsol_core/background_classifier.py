@@ -29,7 +29,7 @@ from wsol_core.backbones.create import Backbone, BackboneParams, OnBackbone, cre
 from wsol_core.data.loading import Batch
 from wsol_core.params import Block
 from wsol_core.regions import find_components
-from wsol_core.training import NetworkParams
+from wsol_core.training_params import NetworkParams
 
 FloatMaps = npt.NDArray[np.floating]
 Masks = npt.NDArray[np.uint8]

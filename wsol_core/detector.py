@@ -24,7 +24,7 @@ from wsol_core.inference import rescale
 from wsol_core.methods import oicr, wsddn
 from wsol_core.methods.mist import ConcreteDropBlock, MistParams, encode, regression_loss, spread_seeds
 from wsol_core.proposal_filter import FilterParams, ProposalFilter
-from wsol_core.training import NetworkParams
+from wsol_core.training_params import NetworkParams
 
 
 class DetectorParams(NetworkParams):

@@ -18,7 +18,7 @@ from wsol_core.data.index import ImageIndex
 from wsol_core.data.loading import SquashedImages, image_batches
 from wsol_core.maps import CLASS_AGNOSTIC, Kind, create
 from wsol_core.params import Block
-from wsol_core.training import TrainingParams
+from wsol_core.training_params import TrainingParams
 
 Predict = Callable[[Any, Tensor, Tensor], Tensor]
 """From the model, images `(B, 3, H, W)` uint8 and their labels `(B, L)` int64, filled up with -1, to any `(B, ...)`;

@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from wsol_core.backbones.create import Backbone, OnBackbone
 from wsol_core.errors import InputError
-from wsol_core.training import NetworkParams
+from wsol_core.training_params import NetworkParams
 
 WIDTH = 128
 """C', the common width of the stages."""

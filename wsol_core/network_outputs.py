@@ -12,7 +12,7 @@ from wsol_core.devices import launch
 from wsol_core.inference import AGNOSTIC, InferenceParams, Predict, Rows, predictions, write_maps
 from wsol_core.params import load
 from wsol_core.shown_images import shown_images
-from wsol_core.training import TrainingParams
+from wsol_core.training_params import TrainingParams
 
 
 class NetworkOutputs:

@@ -15,7 +15,7 @@ from torch.nn import functional
 from wsol_core.backbones.create import Backbone, OnBackbone, create_backbone
 from wsol_core.data.index import ImageIndex
 from wsol_core.errors import InputError
-from wsol_core.training import NetworkParams
+from wsol_core.training_params import NetworkParams
 
 Classes = Literal["label", "predicted"]
 MaskLoss = Literal["bce", "foreground", "none"]

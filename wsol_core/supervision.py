@@ -18,7 +18,8 @@ from wsol_core.errors import InputError
 from wsol_core.maps import MapStore
 from wsol_core.params import seed
 from wsol_core.scratch import scratch_folder
-from wsol_core.training import Loss, NetworkParams, Trainer, TrainingParams, write_loss_curve
+from wsol_core.training import Loss, Trainer, write_loss_curve
+from wsol_core.training_params import NetworkParams, TrainingParams
 
 Targets = Callable[[pd.DataFrame], ImageTargets]
 """From rows of an image index to what a network shall say of each image."""

@@ -24,7 +24,7 @@ from wsol_core.proposals import ProposalParams
 from wsol_core.refined_maps import RefineParams
 from wsol_core.segments import SegmentParams
 from wsol_core.selective_search import SearchParams
-from wsol_core.training import NetworkParams
+from wsol_core.training_params import NetworkParams
 
 START, START_WITH_TORCH = 2.5, 7.0
 """Seconds until a stage is at work, DVC's part included."""

@@ -24,7 +24,7 @@ from torch.nn import functional
 from wsol_core.backbones.create import Backbone, OnBackbone, create_backbone
 from wsol_core.data.loading import Batch
 from wsol_core.errors import InputError
-from wsol_core.training import NetworkParams
+from wsol_core.training_params import NetworkParams
 
 REDUCTION = 16
 """C over the width of queries and keys (3.1)."""

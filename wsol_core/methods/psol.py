@@ -23,7 +23,7 @@ from wsol_core.backbones.create import Backbone, OnBackbone, create_backbone
 from wsol_core.boxes import BOX_COLUMNS
 from wsol_core.data.loading import Batch
 from wsol_core.errors import InputError
-from wsol_core.training import NetworkParams
+from wsol_core.training_params import NetworkParams
 
 HIDDEN = 512
 """Width of the hidden layer."""

@@ -37,7 +37,7 @@ from wsol_core.exact_crf import mean_field
 from wsol_core.maps import CLASS_AGNOSTIC
 from wsol_core.seeds import ABSENT, CUE, ImageCues
 from wsol_core.supervision import Targets
-from wsol_core.training import NetworkParams
+from wsol_core.training_params import NetworkParams
 
 POSITIONS = 41 * 41
 """Positions of the map that the decays are for."""

@@ -37,7 +37,7 @@ from wsol_core.data.loading import Batch
 from wsol_core.errors import InputError
 from wsol_core.maps import MapStore
 from wsol_core.supervision import Targets
-from wsol_core.training import NetworkParams
+from wsol_core.training_params import NetworkParams
 
 Classes = Literal["label", "all"]
 Mask = npt.NDArray[np.bool_]

@@ -20,7 +20,7 @@ from wsol_core.backbones.create import Backbone, OnBackbone, create_backbone
 from wsol_core.checkpoints import load_checkpoint, restore
 from wsol_core.data.loading import Batch
 from wsol_core.params import Block
-from wsol_core.training import NetworkParams
+from wsol_core.training_params import NetworkParams
 
 
 class ForegroundParams(NetworkParams):

@@ -21,7 +21,7 @@ from wsol_core.checkpoints import rebuild
 from wsol_core.methods import bcct, bcct_joint, fam, psol, sec, spol, two_phase, wsfl
 from wsol_core.mff_net import fuse
 from wsol_core.pixel_supervision import CTParams
-from wsol_core.training import NetworkParams
+from wsol_core.training_params import NetworkParams
 
 
 class Answer(NamedTuple):
