@@ -24,7 +24,7 @@ from wsol_core.params import Block
 from wsol_core.processes import set_up_worker
 from wsol_core.proposals import distinct, join, proposal_rows
 
-IMAGES_PER_PART = 8
+IMAGES_PER_PART = 4
 
 
 class SearchParams(Block):
