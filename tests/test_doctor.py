@@ -206,14 +206,18 @@ def test_bad_images_and_untrainable_classes_are_named(project: Path, monkeypatch
 
 def test_several_labels_are_an_error_for_localization(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WSOL_ROOT_MINE", str(project))
-    picture(project / "x.png")
-    boxes = [{"id": n, "image_id": 1, "category_id": n, "bbox": [1, 1, 9, 9]} for n in (1, 2)]
+    for name in "xy":
+        picture(project / f"{name}.png")
+    boxes = [{"id": n, "image_id": n // 2, "category_id": n // 3 + 1, "bbox": [1, 1, 9, 9]} for n in (1, 2, 3)]
     names = [{"id": n, "name": str(n)} for n in (1, 2)]
-    images = [{"id": 1, "file_name": "x.png", "width": 48, "height": 40}]
+    images = [{"id": n, "file_name": f"{name}.png", "width": 48, "height": 40} for n, name in enumerate("yx")]
     Path("t.json").write_text(json.dumps({"images": images, "annotations": boxes, "categories": names}))
     _, findings = look_at_folder(reader="coco", splits={"train-weaksup": "t.json"})
     assert any("x: not exactly one label" in text for text in texts(findings, "error"))
-    assert "1 with ground truth" in texts(findings, "note")[0]
+    assert "2 with ground truth" in texts(findings, "note")[0]
+    extents, findings = look_at_folder(reader="coco", splits={"train-weaksup": "t.json"}, one_class=True)
+    assert extents["localization"].images == 1
+    assert texts(findings, "error") == []
 
 
 @pytest.mark.parametrize(("made", "expected"), [("photos", "no images"), ("", "where is data set 'mine'")])

@@ -55,7 +55,7 @@ def prepare(params: DataParams, root: Path, set_name: str, output: Path, workers
     """
     listing = READERS[params.reader](root, params)
     problems = [*listing.problems, *check_listing(root, listing)]
-    listing = restrict(of_one_class(listing) if params.one_class else listing, params.classes)
+    listing = wanted(listing, params)
     images, unusable = _looked_at(listing.images, root, problems, workers)
     annotations, misplaced = check_boxes(listing.annotations, images[images["width"] > 0])
     problems += [*unusable, *misplaced]
@@ -75,6 +75,15 @@ def prepare(params: DataParams, root: Path, set_name: str, output: Path, workers
     write_csv(output / "skipped.csv", skipped)
     if unlisted := int((skipped["reason"] == UNLISTED).sum()):
         print(f"warning: {unlisted} unlisted images in {set_name!r}, see {output / 'skipped.csv'}", file=sys.stderr)
+
+
+def wanted(listing: Listing, params: DataParams) -> Listing:
+    """What the parameters `one_class` and `classes` leave of a listing.
+
+    Raises:
+        InputError: a class is unknown or named twice.
+    """
+    return restrict(of_one_class(listing) if params.one_class else listing, params.classes)
 
 
 def of_one_class(listing: Listing) -> Listing:

@@ -13,7 +13,7 @@ from wsol_core.background import BackgroundParams, known_folders
 from wsol_core.data.images import SUFFIXES, decode_squashed
 from wsol_core.data.index import TEST, TRAIN_FULLSUP, TRAIN_WEAKSUP
 from wsol_core.data.listing import DataParams, Listing, is_inside, walk
-from wsol_core.data.prepare import READERS, restrict, split_off
+from wsol_core.data.prepare import READERS, split_off, wanted
 from wsol_core.data.roots import find_root
 from wsol_core.data.scenes import DemoParams, SetParams
 from wsol_core.data.validate import UNLISTED, check_listing
@@ -95,7 +95,7 @@ def _check_set(key: str, params: DataParams) -> tuple[Extent, list[Finding]]:
         raise InputError(f"data.{key}.source: no folder {params.folder!r} in the project; mend it")
     listing = READERS[params.reader](root, params)
     problems = [*listing.problems, *check_listing(root, listing)]
-    listing = restrict(listing, params.classes)
+    listing = wanted(listing, params)
     if listing.images.empty:
         raise InputError(f"data.{key}: the reader {params.reader!r} finds no image in {root}; see reader and classes")
     images = split_off(listing.images, TEST, params.test_per_class, params.seed)
