@@ -3,22 +3,30 @@
 A dilated backbone sees the picture once; RoI max pooling (Fast R-CNN's) cuts each proposal out of its features, and two
 fully connected layers describe it. `methods/wsddn.py`, `oicr.py` and `mist.py` hold what is learnt from that.
 
+Or the backbone's own deeper stages describe it (`describe: stages`, as in detectors on ResNet): they know objects, as
+the pretrained fully connected layers of the papers' VGG16 do, where random layers have to learn them from image labels.
+RoIAlign cuts the proposal out, as the stages were made for smooth features; the mean over cells, scaled to one length,
+is its description.
+
 Deviations from OICR and MIST: pictures are squashed to a square, at several scales, where the papers keep their shape.
 The features are centred and scaled per channel: EfficientNet-Lite0's have a standard deviation of 5, at which training
 diverged. The fully connected layers start random, also those that VGG16 has ImageNet weights for. A cell belongs to a
 proposal if its centre does, but each has one cell at least.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, Self
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
-from torchvision.ops import roi_pool
+from torchvision.ops import roi_align, roi_pool
 
 from wsol_core.backbones.create import Backbone, OnBackbone, create_backbone
+from wsol_core.backbones.stages_behind import divide_at
 from wsol_core.data.loading import Batch, unpack
 from wsol_core.inference import rescale
 from wsol_core.methods import oicr, wsddn
@@ -41,13 +49,15 @@ class DetectorParams(NetworkParams):
     output_stride: int = Field(default=8, ge=8, le=32)
     """of the backbone"""
     level: int = -1
-    """feature map of the pyramid that proposals are cut out of; deeper ones are left out"""
+    """feature map of the pyramid that proposals are cut out of; deeper ones are left out, or describe proposals"""
+    describe: Literal["layers", "stages"] = "layers"
+    """a proposal by two fully connected layers, which start random, or by the backbone's stages behind `level`"""
     cells: int = Field(default=7, gt=0)
     """side of a proposal's pooled features"""
     width: int = Field(default=4096, gt=0)
     """of the two fully connected layers"""
     dropout: float = Field(default=0.5, ge=0, lt=1)
-    """behind each of them"""
+    """behind each of them, or behind the stages"""
     branches: int = Field(default=3, ge=1)
     """K, refinements"""
     proposals_at_once: int = Field(default=1024, gt=0)
@@ -78,21 +88,30 @@ class Answers(NamedTuple):
 
 
 class Detector(OnBackbone):
-    """A backbone, RoI pooling, two layers and the heads."""
+    """A backbone, what describes proposals, and the heads. At backbone rate 0 the backbone is frozen."""
 
     def __init__(self, backbone: Backbone, params: DetectorParams, classes: int) -> None:
         super().__init__(backbone)
-        backbone.end_at(params.level)
-        channels, width = backbone.channels[-1], params.width
+        if params.describe == "stages":
+            width = divide_at(backbone, params.level)
+        else:
+            backbone.end_at(params.level)
+            width = params.width
+        backbone.requires_grad_(params.training.backbone_rate > 0)
+        channels = backbone.channels[-1]
         self.params, self.classes = params, classes
         regress = params.method == "mist"
         drop_block = params.mist.drop_block if regress else None
         self.drop_block = ConcreteDropBlock(channels, drop_block) if drop_block else nn.Identity()
-        self.centre = nn.BatchNorm2d(channels, affine=False)
-        self.describe = nn.Sequential(
-            nn.Flatten(), full_layer(channels * params.cells**2, width), nn.ReLU(), nn.Dropout(params.dropout),
-            full_layer(width, width), nn.ReLU(), nn.Dropout(params.dropout),
-        )  # fmt: skip
+        if params.describe == "stages":
+            self.centre: nn.Module = nn.Identity()
+            self.describe: nn.Module = nn.Dropout(params.dropout)
+        else:
+            self.centre = nn.BatchNorm2d(channels, affine=False)
+            self.describe = nn.Sequential(
+                nn.Flatten(), full_layer(channels * params.cells**2, width), nn.ReLU(), nn.Dropout(params.dropout),
+                full_layer(width, width), nn.ReLU(), nn.Dropout(params.dropout),
+            )  # fmt: skip
         self.wsddn = wsddn.WsddnHead(width, classes)
         self.refine = wsddn.small_linear(width, params.branches * (classes + 1))
         self.regress = wsddn.small_linear(width, params.branches * classes * 4) if regress else None
@@ -107,7 +126,8 @@ class Detector(OnBackbone):
         """
         boxes = boxes.view(torch.float32)
         features = self.centre(self.backbone(images)[-1].float()).contiguous()
-        rois = regions(boxes, features.shape[2], features.shape[3])
+        find = aligned_regions if self.params.describe == "stages" else regions
+        rois = find(boxes, features.shape[2], features.shape[3])
         described = self._describe_in_parts(features, rois).float()
         with torch.autocast(described.device.type, enabled=False):
             refinements = self.refine(described).unflatten(1, (self.params.branches, self.classes + 1))
@@ -125,8 +145,15 @@ class Detector(OnBackbone):
 
     def _describe(self, features: Tensor, rois: Tensor) -> Tensor:
         """Features `(B, C, h, w)` and regions `(R, 5)` to descriptions `(R, width)`."""
-        pooled = roi_pool(features, rois, self.params.cells)
-        found: Tensor = self.describe(self.drop_block(pooled))
+        cells = self.params.cells
+        if self.params.describe == "layers":
+            pooled = self.drop_block(roi_pool(features, rois, cells))
+        else:
+            cut = roi_align(features, rois, cells, sampling_ratio=1, aligned=True)
+            cut = self.drop_block(cut).contiguous(memory_format=torch.channels_last)
+            behind = self.backbone.behind(cut).float().mean((2, 3))  # type: ignore[operator]
+            pooled = functional.normalize(behind, dim=1) * math.sqrt(behind.shape[1])
+        found: Tensor = self.describe(pooled)
         return found
 
 
@@ -158,6 +185,13 @@ def regions(boxes: Tensor, height: int, width: int) -> Tensor:
     cells = boxes.new_tensor([width, height])
     low, high = boxes[rows][:, :2], boxes[rows][:, 2:]
     return torch.cat([image, torch.minimum(low * cells, cells - 1), high * cells - 1], dim=1)
+
+
+def aligned_regions(boxes: Tensor, height: int, width: int) -> Tensor:
+    """Solid boxes `(B, P, 4)`, shares, as rows for an aligned `roi_align`: image and corners in cells, `(R, 5)`."""
+    rows = solid(boxes)
+    image = rows.nonzero()[:, :1].to(boxes.dtype)
+    return torch.cat([image, boxes[rows] * boxes.new_tensor([width, height, width, height])], dim=1)
 
 
 def build(params: DetectorParams, classes: int) -> Detector:
