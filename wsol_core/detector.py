@@ -5,8 +5,7 @@ fully connected layers describe it. `methods/wsddn.py`, `oicr.py` and `mist.py` 
 
 Or the backbone's own deeper stages describe it (`describe: stages`, as in detectors on ResNet): they know objects, as
 the pretrained fully connected layers of the papers' VGG16 do, where random layers have to learn them from image labels.
-RoIAlign cuts the proposal out, as the stages were made for smooth features; the mean over cells, scaled to one length,
-is its description.
+RoIAlign cuts the proposal out; the mean over cells of what the stages make of it, scaled to one length, describes it.
 
 Deviations from OICR and MIST: pictures are squashed to a square, at several scales, where the papers keep their shape.
 The features are centred and scaled per channel: EfficientNet-Lite0's have a standard deviation of 5, at which training
