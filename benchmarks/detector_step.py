@@ -20,7 +20,8 @@ from torch import Tensor
 from benchmarks.against_forward import ReadyImages, measure
 from wsol_core.backbones.create import Backbone, BackboneParams, create_backbone
 from wsol_core.data.loading import SquashedImages, TrainingSet
-from wsol_core.detector import DetectorLoss, DetectorParams, build
+from wsol_core.detection_heads import DetectorLoss
+from wsol_core.detector import DetectorParams, build
 from wsol_core.devices import launch
 from wsol_core.proposal_targets import ProposalTargets
 from wsol_core.training import Trainer

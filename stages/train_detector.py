@@ -4,7 +4,8 @@ from functools import partial
 from pathlib import Path
 
 from wsol_core.data.index import read_index
-from wsol_core.detector import DetectorLoss, DetectorParams, build
+from wsol_core.detection_heads import DetectorLoss
+from wsol_core.detector import DetectorParams, build
 from wsol_core.errors import run_stage
 from wsol_core.files import read_table
 from wsol_core.oracle import refuse_hidden_oracle

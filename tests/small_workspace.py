@@ -23,6 +23,7 @@ methods: [ddt, foreground, segmentation-foreground]
 heat_maps: {}
 segments: []
 detectors: {}
+linear_detectors: {}
 objectness: {sets: [detection], methods: [foreground]}
 report: {images: 3, proposals: 4, side: 64}
 """

@@ -485,7 +485,7 @@ def test_a_detection_table_has_corloc_of_the_training_images() -> None:
     assert [figures["test"][name] for name in ("corloc", "corloc_low", "whole_image_corloc")] == [0.6, 0.55, None]
     assert found["test"]["corloc"] == 0.7
     assert table.targets(table.rows[0]) == ["evaluate_detection@mist"]
-    assert table.overrides(table.rows[0]) == {}
+    assert table.overrides(table.rows[0]) == {"detections": ["mist"]}
     assert table.read_figures(Row(name="plain"), contents.__getitem__) == {}
 
 

@@ -15,14 +15,14 @@ from torch import Tensor
 from stages import detect as detect_stage
 from stages import oracle_objectness as oracle_stage
 from stages import train_detector as train_stage
-from wsol_core.backbones.create import Backbone, BackboneParams, create_backbone
+from wsol_core.backbones.create import Backbone, BackboneParams
 from wsol_core.backbones.pyramid import Chain, Pyramid, Statistics
-from wsol_core.backbones.stages_behind import divide_at
 from wsol_core.boxes import BOX_COLUMNS
 from wsol_core.data.index import ImageIndex, write_annotations, write_index
 from wsol_core.data.loading import Batch, Geometry, SquashedImages, TrainingSet, unpack
+from wsol_core.detection_heads import Answers, DetectorLoss, bits, solid
 from wsol_core.detections import DetectParams, average_views, mirrored, picture_detections
-from wsol_core.detector import Answers, Detector, DetectorLoss, DetectorParams, bits, regions, solid
+from wsol_core.detector import Detector, DetectorParams, regions
 from wsol_core.errors import InputError
 from wsol_core.files import read_table, write_table
 from wsol_core.methods import oicr
@@ -207,7 +207,7 @@ def test_the_loss_is_the_mean_over_pictures(method: str) -> None:
     change = params(method=method)
     model, loss = small_detector(change).eval(), DetectorLoss(change, CLASSES)
     batch = batch_of([[0], [1, 2]], [CELLS, CELLS[:3]])
-    single = [loss(model, Batch(batch.images[i : i + 1], batch.targets[i : i + 1])) for i in range(2)]
+    single = [loss(model, Batch(batch.inputs[i : i + 1], batch.targets[i : i + 1])) for i in range(2)]
     torch.testing.assert_close(loss(model, batch), torch.stack(single).mean())
 
 
@@ -309,8 +309,8 @@ def test_views_of_a_mirrored_picture_are_the_mirrored_views(method: str) -> None
     batch = batch_of([[0]], [CELLS])
     boxes = CELLS[None].clone()
     with torch.no_grad():
-        plain = average_views(model, batch.images, boxes, DetectParams(scales=(1.0, 2.0)))
-        other = average_views(model, batch.images.flip(3), mirrored(boxes), DetectParams(scales=(1.0, 2.0)))
+        plain = average_views(model, batch.inputs, boxes, DetectParams(scales=(1.0, 2.0)))
+        other = average_views(model, batch.inputs.flip(3), mirrored(boxes), DetectParams(scales=(1.0, 2.0)))
     torch.testing.assert_close(plain[..., 4], other[..., 4])
     torch.testing.assert_close(plain[..., :4], mirrored(other[..., :4]))
     if method == "oicr":
@@ -321,7 +321,7 @@ def test_rows_without_proposals_stay_zero() -> None:
     model, boxes = small_detector().eval(), torch.zeros(1, 3, 4)
     boxes[0, 1] = CELLS[0]
     with torch.no_grad():
-        found = average_views(model, batch_of([[0]], [CELLS]).images, boxes, DetectParams())
+        found = average_views(model, batch_of([[0]], [CELLS]).inputs, boxes, DetectParams())
     assert solid(found[..., :4]).tolist() == [[[False] * 3, [True] * 3, [False] * 3]]
 
 
@@ -400,74 +400,3 @@ def test_an_oracle_under_a_plain_name_is_refused(
     write_workspace(tmp_path, small_index, "oicr")
     with pytest.raises(InputError, match="must begin with 'oracle-'"):
         train_stage.main("plain")
-
-
-# Proposals described by the backbone's deeper stages
-
-
-STAGES = {"describe": "stages", "level": -4, "cells": 4, "output_stride": 32}
-
-
-@pytest.mark.parametrize("name", ["efficientnet_lite0", "vgg16"])
-@pytest.mark.parametrize("level", [-5, -2])
-def test_a_divided_backbone_is_the_whole_one(name: str, level: int) -> None:
-    """The stages behind a level, run on its features, give the last level's."""
-    torch.manual_seed(0)
-    backbone = create_backbone(BackboneParams(name=name, weights="none")).eval()
-    images = torch.rand(1, 3, 64, 64)
-    with torch.no_grad():
-        whole = backbone(images)
-        channels = divide_at(backbone, level)
-        assert len(backbone(images)) == len(whole) + level + 1
-        torch.testing.assert_close(backbone.behind(backbone(images)[-1]), whole[-1])  # type: ignore[operator]
-    assert channels == whole[-1].shape[1]
-
-
-def test_nothing_stands_behind_the_last_level() -> None:
-    with pytest.raises(InputError, match="no stages behind it"):
-        divide_at(create_backbone(BACKBONE), -1)
-
-
-def test_the_box_of_the_whole_picture_is_described_as_the_picture() -> None:
-    """A box of all cells, cut out cell by cell, is what the stages see anyway; its mean has length sqrt(D)."""
-    model = small_stages().eval()
-    images = torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8)
-    seen = []
-    model.describe.register_forward_hook(lambda _, given, __: seen.append(given[0]))
-    with torch.no_grad():
-        model(images, bits(torch.tensor([[[0.0, 0, 1, 1]]])))
-        expected = create(seed=0).eval()(images)[-1].mean((2, 3))
-    torch.testing.assert_close(seen[0], expected / expected.norm() * expected.shape[1] ** 0.5)
-
-
-def create(seed: int) -> Backbone:
-    torch.manual_seed(seed)
-    return create_backbone(BACKBONE)
-
-
-def small_stages(**change: Any) -> Detector:
-    return Detector(create(seed=0), params(**(STAGES | change)), len(CLASSES))
-
-
-def test_parts_of_proposals_are_described_alike() -> None:
-    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
-    boxes = bits(CELLS.expand(2, 4, 4).contiguous())
-    torch.manual_seed(1)
-    whole = small_stages()
-    parts = small_stages(proposals_at_once=3)
-    parts.load_state_dict(whole.state_dict())
-    for own, other in zip(whole(images, boxes), parts(images, boxes), strict=True):
-        if own is not None and other is not None:
-            torch.testing.assert_close(own, other)
-
-
-@pytest.mark.parametrize("rate", [0.0, 0.01])
-def test_a_backbone_of_rate_0_is_frozen(rate: float) -> None:
-    training = TRAINING.model_copy(update={"backbone_rate": rate})
-    model = small_stages(training=training, method="mist", mist=MistParams(drop_block=DropBlockParams()))
-    model.train()
-    loss = DetectorLoss(model.params, CLASSES)(model, batch_of([[0], [1, 2]], [CELLS, CELLS[:2]]))
-    loss.backward()
-    learns = {name.split(".")[0] for name, each in model.named_parameters() if each.grad is not None}
-    assert ("backbone" in learns) == (rate > 0)
-    assert {"wsddn", "refine"} <= learns

@@ -13,9 +13,11 @@ from torch import Tensor
 from wsol_core.ablations.overrides import filled
 from wsol_core.ablations.tables import read_tables
 from wsol_core.data.loading import Batch
-from wsol_core.detections import DetectParams
+from wsol_core.descriptions import DescriptionParams
+from wsol_core.detections import DetectParams, SelectionParams
 from wsol_core.detector import DetectorParams
 from wsol_core.gaussian import GaussianParams
+from wsol_core.linear_detector import LinearDetectorParams
 from wsol_core.map_voting import VotingParams
 from wsol_core.methods import bcct, bcct_joint, classifier, fam, psol, sec, spol, two_phase, wsfl
 from wsol_core.oracle import OracleParams
@@ -96,7 +98,7 @@ def test_networks_learn_from_one_step(preset: str, names: set[str]) -> None:
         model = build()
         optimizer = torch.optim.SGD(parameter_groups(model, params.training), lr=0.1)
         before = [parameter.detach().clone() for parameter in model.parameters()]
-        batch = Batch(images=torch.randint(0, 256, (2, 3, SIDE, SIDE), dtype=torch.uint8), targets=targets)
+        batch = Batch(inputs=torch.randint(0, 256, (2, 3, SIDE, SIDE), dtype=torch.uint8), targets=targets)
         value = loss(model, batch)
         assert torch.isfinite(value), name
         value.backward()
@@ -198,6 +200,11 @@ class DetectorEntry(Block):
     detect: DetectParams
 
 
+class LinearDetectorEntry(Block):
+    network: LinearDetectorParams
+    detect: SelectionParams
+
+
 MODELS: dict[str, type[Block]] = {
     "cam": spol.CamParams,
     "psol": psol.PsolParams,
@@ -210,6 +217,8 @@ MODELS: dict[str, type[Block]] = {
     "two_phase": VotingParams,
     "saliency": SaliencyParams,
     "detectors": DetectorEntry,
+    "linear_detectors": LinearDetectorEntry,
+    "descriptions": DescriptionParams,
 }
 
 

@@ -328,7 +328,7 @@ def test_the_loss_is_the_sum_of_the_terms_asked_for() -> None:
     terms: dict[LossName, Tensor] = {
         "seed": seed_loss(p, large == CUE),
         "expand": expand_loss(p, torch.tensor([[True, False]] * 2), (0.996, 0.0, 0.999)),
-        "constrain": constrain_loss(p, refine(scores, batch.images, NETWORK)),
+        "constrain": constrain_loss(p, refine(scores, batch.inputs, NETWORK)),
     }
     choices: list[tuple[LossName, ...]] = [
         ("seed",),

@@ -46,7 +46,7 @@ class Net(nn.Module):
 
 
 def loss(model: nn.Module, batch: Batch) -> Tensor:
-    return nn.functional.binary_cross_entropy_with_logits(model(batch.images), batch.targets)
+    return nn.functional.binary_cross_entropy_with_logits(model(batch.inputs), batch.targets)
 
 
 def pairs(index: ImageIndex, split: str, geometry: Geometry = PARAMS.geometry) -> TrainingSet:
@@ -196,7 +196,7 @@ def test_image_without_pseudo_label_is_named(small_index: ImageIndex, tmp_path: 
 
 
 def labels_loss(model: nn.Module, batch: Batch) -> Tensor:
-    return functional.cross_entropy(model(batch.images), batch.targets)
+    return functional.cross_entropy(model(batch.inputs), batch.targets)
 
 
 class Classifier(OnBackbone):

@@ -108,7 +108,7 @@ def frozen_backbone(backbone: BackboneParams, params: AnswerParams) -> Backbone:
 
 def binary_loss(model: nn.Module, batch: Batch) -> Tensor:
     """Binary cross entropy, mean over images (Eq. 3); `batch.targets (B,)` int64: 1 for a target image, else 0."""
-    return functional.binary_cross_entropy_with_logits(model(batch.images), batch.targets.float())
+    return functional.binary_cross_entropy_with_logits(model(batch.inputs), batch.targets.float())
 
 
 def backward(model: nn.Module, images: Tensor) -> Tensor:

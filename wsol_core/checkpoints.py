@@ -73,8 +73,9 @@ def rebuild(path: Path, params_type: type[P], build: Callable[[P], M]) -> tuple[
     """
     tensors, config = load_checkpoint(path)
     try:
-        params = params_type.model_validate(config | {"backbone": config["backbone"] | {"weights": "none"}})
-    except (ValidationError, KeyError) as error:
+        bare = {"backbone": config["backbone"] | {"weights": "none"}} if "backbone" in config else {}
+        params = params_type.model_validate(config | bare)
+    except (ValidationError, TypeError) as error:
         raise InputError(f"{path}: its parameters are not of this version; train it again") from error
     model = build(params)
     restore(model, tensors, path)

@@ -1,5 +1,8 @@
 """What a trained detector finds in all images of a data set: scored boxes of every class, few of them overlapping."""
 
+from collections.abc import Iterable, Iterator
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import torch
@@ -10,25 +13,30 @@ from tqdm import tqdm
 
 from wsol_core.boxes import BOX_COLUMNS
 from wsol_core.data.index import ImageIndex
-from wsol_core.detector import Detector, bits, solid
+from wsol_core.detection_heads import bits, scored_boxes, solid
+from wsol_core.detector import Detector
 from wsol_core.devices import launch
 from wsol_core.inference import predictions, rescale
-from wsol_core.methods.mist import decode
 from wsol_core.params import Block
 from wsol_core.proposal_targets import relative_proposals
 
 
-class DetectParams(Block):
+class SelectionParams(Block):
+    """Which boxes a detector keeps."""
+
+    overlap: float = Field(default=0.3, gt=0, le=1)
+    """IoU with a better box of its class above which a box is left out"""
+    detections: int = Field(default=100, gt=0)
+    """best boxes kept of a picture, over all classes; the best box of each class stays in any case"""
+
+
+class DetectParams(SelectionParams):
     """How a detector is used."""
 
     scales: tuple[float, ...] = Field(default=(1.0,), min_length=1)
     """multiples of the training's `image_side`; scores and boxes are averaged over them"""
     flip: bool = True
     """average with the mirrored image"""
-    overlap: float = Field(default=0.3, gt=0, le=1)
-    """IoU with a better box of its class above which a box is left out"""
-    detections: int = Field(default=100, gt=0)
-    """best boxes kept of a picture, over all classes; the best box of each class stays in any case"""
 
 
 def detect(model: Detector, index: ImageIndex, proposals: pd.DataFrame, params: DetectParams) -> pd.DataFrame | None:
@@ -54,25 +62,41 @@ def detect(model: Detector, index: ImageIndex, proposals: pd.DataFrame, params: 
         return average_views(model, images, boxes, params)
 
     outputs = predictions(fabric, model, predict, index, model.params.training, told)
-    columns = (index.table[name].tolist() for name in ("image_id", "width", "height"))
-    images, tables = zip(*columns, strict=True), []
     with tqdm(total=len(index.table), desc="detections", unit="image", disable=None) as progress:
-        for batch in outputs:
-            for found in batch:
-                image_id, width, height = next(images)
-                table = picture_detections(found, params) if fabric.is_global_zero else None
-                if table is not None:
-                    table[list(BOX_COLUMNS)] *= np.array([width, height, width, height], np.float32)
-                    table.insert(0, "image_id", image_id)
-                    tables.append(table)
-            progress.update(len(batch))
+        found = _one_by_one(outputs, progress)
+        if fabric.is_global_zero:
+            return table_of(found, index, params)
+        for _ in found:
+            pass
+    return None
+
+
+def _one_by_one(batches: Iterator[Tensor], progress: "tqdm[Any]") -> Iterator[Tensor]:
+    for batch in batches:
+        yield from batch
+        progress.update(len(batch))
+
+
+def table_of(found: Iterable[Tensor], index: ImageIndex, params: SelectionParams) -> pd.DataFrame | None:
+    """The detections of images in the index's order, in pixels; none where no image has a proposal.
+
+    Args:
+        found: for each image `(P, C, 5)` from `scored_boxes`; rows of proposals without area may be among them.
+        index: the images.
+        params: selection.
+    """
+    columns = (index.table[name] for name in ("image_id", "width", "height"))
+    tables = []
+    for own, image_id, width, height in zip(found, *columns, strict=True):
+        table = picture_detections(own, params)
+        table[list(BOX_COLUMNS)] *= np.array([width, height, width, height], np.float32)
+        table.insert(0, "image_id", image_id)
+        tables.append(table)
     return pd.concat(tables, ignore_index=True) if tables else None
 
 
 def average_views(model: Detector, images: Tensor, boxes: Tensor, params: DetectParams) -> Tensor:
-    """Boxes and scores of each class, `(B, P, C, 5)`: shares of the image's sides, inside it, and a score in [0, 1].
-
-    Rows of proposals without area are 0.
+    """Boxes and scores of each class, `(B, P, C, 5)`, see `scored_boxes`; rows of proposals without area are 0.
 
     Args:
         model: in evaluation.
@@ -86,14 +110,10 @@ def average_views(model: Detector, images: Tensor, boxes: Tensor, params: Detect
     for scale, mirror in views:
         view = rescale(images, scale)
         own = mirrored(boxes) if mirror else boxes
-        answers = model.forward(view.flip(3) if mirror else view, bits(own))
-        scores = answers.refinements.float().softmax(2)[:, :, : model.classes].mean(1)
-        if answers.moves is None:
-            moved = own[rows][:, None].expand(-1, model.classes, -1)
-        else:
-            moved = decode(own[rows], answers.moves.float().mean(1))
-        moved = mirrored(moved) if mirror else moved
-        found += torch.cat([moved.clamp(0, 1), scores[:, :, None]], dim=2)
+        scored = scored_boxes(model.forward(view.flip(3) if mirror else view, bits(own)), own[rows])
+        if mirror:
+            scored[..., :4] = mirrored(scored[..., :4])
+        found += scored
     table = found.new_zeros(*boxes.shape[:2], model.classes, 5)
     table[rows] = found / len(views)
     return table
@@ -105,14 +125,14 @@ def mirrored(boxes: Tensor) -> Tensor:
     return torch.stack([1 - x1, y0, 1 - x0, y1], dim=-1)
 
 
-def picture_detections(found: Tensor, params: DetectParams) -> pd.DataFrame:
+def picture_detections(found: Tensor, params: SelectionParams) -> pd.DataFrame:
     """The detections of one picture, best first: `x0, y0, x1, y1` as shares, `score` and `label`.
 
     In each class, boxes that overlap a better one that is kept are left out; of what remains the best are taken, and of
     each class the best one.
 
     Args:
-        found: `(P, C, 5)` from `average_views`.
+        found: `(P, C, 5)` from `scored_boxes`.
         params: overlap and number.
     """
     kept = []

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -28,6 +28,18 @@ Rows = Sequence[int] | Literal["labels"]
 """Which label each of the M maps of an image is stored under: these, or the image's own, for maps `(B, L, h, w)`."""
 
 AGNOSTIC: Rows = (CLASS_AGNOSTIC,)
+
+
+class Input(Protocol):
+    """How a network sees images."""
+
+    @property
+    def inference_side(self) -> int:
+        """Side of the squashed picture, in pixels."""
+
+    @property
+    def batch(self) -> int:
+        """Pictures at a time."""
 
 
 class InferenceParams(Block):
@@ -118,7 +130,7 @@ def predictions(
     model: OnBackbone,
     predict: Predict,
     index: ImageIndex,
-    training: TrainingParams,
+    seen: Input,
     told: Tensor | None = None,
 ) -> Iterator[Tensor]:
     """What `predict` says of all images of `index` in order, batch by batch, float32 on the CPU.
@@ -127,7 +139,7 @@ def predictions(
     `told (N, ...)` of the images, if given.
     """
     fabric.to_device(model.eval().to(memory_format=torch.channels_last))
-    side, batch = training.inference_side, training.batch
+    side, batch = seen.inference_side, seen.batch
     images = SquashedImages(index.root, index.table, side, side, model.backbone.interpolation)
     told = padded_labels(index.table["labels"].tolist()) if told is None else told
     world, rank = fabric.world_size, fabric.global_rank

@@ -4,7 +4,6 @@ The same rows give the same bytes (fixed chunks, no time stamps, one writer), an
 when it is whole.
 """
 
-import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
@@ -16,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wsol_core.errors import InputError
-from wsol_core.files import atomic_path
+from wsol_core.hdf5 import Sink, new_file
 
 CLASS_AGNOSTIC = -1
 IGNORE = 255
@@ -41,39 +40,10 @@ class Kind(Enum):
         return np.float16 if self is Kind.SCORE else np.uint8
 
 
-class _Sink(io.FileIO):
-    """The file under HDF5, which crashes when it cannot write: the first failure is kept for `create` to raise."""
-
-    error: OSError | None = None
-
-    def write(self, content: Any) -> int:
-        """Write all of `content`, or keep the error and pretend."""
-        rest = memoryview(content)
-        try:
-            while rest and not self.error:
-                rest = rest[super().write(rest) :]
-        except OSError as error:
-            self.error = error
-        return len(content)
-
-    def truncate(self, end: int | None = None) -> int:
-        """Set the file's length, or keep the error and pretend."""
-        try:
-            return super().truncate(end)
-        except OSError as error:
-            self.error = self.error or error
-            return self.tell()
-
-    def check(self) -> None:
-        """Raise the error that was kept, if there is one."""
-        if self.error:
-            raise self.error
-
-
 class MapWriter:
     """Appends rows to a store that `create` opened. Rows must come in the order of (image_id, label)."""
 
-    def __init__(self, file: h5py.File, sink: _Sink, kind: Kind, height: int, width: int) -> None:
+    def __init__(self, file: h5py.File, sink: Sink, kind: Kind, height: int, width: int) -> None:
         self._sink = sink
         self._kind = kind
         self._rows = 0
@@ -133,11 +103,9 @@ class MapWriter:
 @contextmanager
 def create(path: Path, kind: Kind, height: int, width: int) -> Iterator[MapWriter]:
     """Open a new store at `path` for `height x width` maps; it takes its name when the block ends well."""
-    with atomic_path(path) as temporary, _Sink(temporary, "w+") as sink:
-        with h5py.File(sink, "w") as file:
-            file.attrs["kind"] = kind.value
-            yield MapWriter(file, sink, kind, height, width)
-        sink.check()
+    with new_file(path) as (file, sink):
+        file.attrs["kind"] = kind.value
+        yield MapWriter(file, sink, kind, height, width)
 
 
 class MapStore:

@@ -97,15 +97,18 @@ def heat_maps() -> dict[str, tuple[str, ...]]:
 
 
 def detectors() -> dict[str, dict[str, Any]]:
-    """The detectors' blocks by name, as they stand: for stages that show or measure what they find.
+    """The blocks of detectors of both kinds by name, as they stand: for stages that show what they find.
 
     Raises:
         InputError: they are missing or not blocks by name.
     """
-    blocks = _top_level("detectors")
-    if not isinstance(blocks, dict) or not all(isinstance(block, dict) for block in blocks.values()):
-        raise InputError(f"{PARAMS}: detectors: {blocks!r} are not blocks by NAME")
-    return blocks
+    found: dict[str, dict[str, Any]] = {}
+    for key in ("detectors", "linear_detectors"):
+        blocks = _top_level(key)
+        if not isinstance(blocks, dict) or not all(isinstance(block, dict) for block in blocks.values()):
+            raise InputError(f"{PARAMS}: {key}: {blocks!r} are not blocks by NAME")
+        found |= blocks
+    return found
 
 
 def _names(key: str) -> tuple[str, ...]:

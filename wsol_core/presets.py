@@ -23,7 +23,7 @@ OPEN: set[Place] = {
     ("cam",), ("classifier",), ("oracle",), ("psol",), ("transferred",), ("import_maps",), ("calibrate", "constants"),
     ("fam",), ("bc",), ("backprop",), ("bcct",), ("bcct_joint",), ("phase_one",), ("phase_two",), ("two_phase",),
     ("heat_maps",), ("saliency",), ("sec",), ("selective_search",), ("proposal_files",), ("map_proposals",),
-    ("detectors",), ("oracle_objectness",),
+    ("detectors",), ("oracle_objectness",), ("descriptions",), ("linear_detectors",),
 }  # fmt: skip
 """Dictionaries whose keys are names that the user chooses."""
 

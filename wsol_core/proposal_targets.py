@@ -1,6 +1,6 @@
 """A table of proposals as arrays that a detector takes: boxes relative to their image, as many rows for each image."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +9,6 @@ import pandas as pd
 from wsol_core.boxes import BOX_COLUMNS, Boxes
 from wsol_core.data.targets import Proposals
 from wsol_core.errors import InputError
-from wsol_core.supervision import Targets
 
 MIN_SIDE = 1e-4
 """Shares of an image's side; thinner boxes are none: mirrored, they could vanish in float32."""
@@ -68,6 +67,6 @@ class ProposalTargets:
         return Proposals(self._labels[position], self._objectness[position], self._boxes[position])
 
 
-def proposal_targets(table: pd.DataFrame, classes: int, limit: int) -> Targets:
+def proposal_targets(table: pd.DataFrame, classes: int, limit: int) -> Callable[[pd.DataFrame], ProposalTargets]:
     """From rows of an image index to their labels and the first `limit` proposals of a table, see `ProposalTargets`."""
     return lambda rows: ProposalTargets(rows["labels"].tolist(), classes, *relative_proposals(table, rows, limit))

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 
 from wsol_core.backbones.create import OnBackbone
 from wsol_core.checkpoints import save_checkpoint
@@ -13,14 +15,15 @@ from wsol_core.data.images import Interpolation
 from wsol_core.data.index import TRAIN_FULLSUP, TRAIN_WEAKSUP, ImageIndex
 from wsol_core.data.loading import EqualParts, Pairs, SquashedImages, TrainingSet
 from wsol_core.data.targets import ImageTargets, StoredTargets
-from wsol_core.devices import launch
+from wsol_core.devices import Precision, launch
 from wsol_core.errors import InputError
 from wsol_core.maps import MapStore
 from wsol_core.params import seed
 from wsol_core.scratch import scratch_folder
 from wsol_core.training import Loss, Trainer, write_loss_curve
-from wsol_core.training_params import NetworkParams, TrainingParams
+from wsol_core.training_params import LearningParams, NetworkParams, TrainingParams
 
+M = TypeVar("M", bound=nn.Module)
 Targets = Callable[[pd.DataFrame], ImageTargets]
 """From rows of an image index to what a network shall say of each image."""
 
@@ -83,10 +86,7 @@ def train_network(
     inputs: Sequence[Path],
     others: ImageIndex | None = None,
 ) -> None:
-    """Train a network on train-weaksup; the images of train-fullsup only measure the held-out loss.
-
-    No ground truth is seen, unless `targets` hold it. Writes `data/models/NAME.safetensors`, with `params` as config,
-    and the loss per epoch to `data/models/loss-NAME.csv`. A killed run goes on where it was.
+    """Train a network on images, see `train_on_pairs`.
 
     Args:
         name: of the network, apart from all others.
@@ -101,18 +101,51 @@ def train_network(
     Raises:
         InputError: there is no image to train on.
     """
-    fabric = launch(params.training.precision)
+    number = seed()
+    sets = [index] if others is None else [index, others]
+
+    def pairs(model: OnBackbone, split: str) -> Pairs | None:
+        seen = model.backbone.interpolation
+        return joined([training_set(each, split, targets, params.training, seen, number) for each in sets])
+
+    train_on_pairs(name, params, params.training.precision, build, loss, pairs, index.name, inputs)
+
+
+def train_on_pairs(
+    name: str,
+    params: LearningParams,
+    precision: Precision,
+    build: Callable[[], M],
+    loss: Loss,
+    pairs: Callable[[M, str], Pairs | None],
+    data_set: str,
+    inputs: Sequence[Path],
+) -> None:
+    """Train a network on train-weaksup; the images of train-fullsup only measure the held-out loss.
+
+    No ground truth is seen, unless the pairs hold it. Writes `data/models/NAME.safetensors`, with `params` as config,
+    and the loss per epoch to `data/models/loss-NAME.csv`. A killed run goes on where it was.
+
+    Args:
+        name: of the network, apart from all others.
+        params: of the network and its training.
+        precision: of the network.
+        build: makes the untrained network.
+        loss: of a batch.
+        pairs: inputs and targets of a split for the untrained network; None for a split without images.
+        data_set: its name.
+        inputs: the files that the result depends on.
+
+    Raises:
+        InputError: there is no image to train on.
+    """
+    fabric = launch(precision)
     number = seed()
     torch.manual_seed(number)
     model = build()
-    sets = [index] if others is None else [index, others]
-    interpolation = model.backbone.interpolation
-    train, held_out = (
-        joined([training_set(each, split, targets, params.training, interpolation, number) for each in sets])
-        for split in (TRAIN_WEAKSUP, TRAIN_FULLSUP)
-    )
+    train, held_out = (pairs(model, split) for split in (TRAIN_WEAKSUP, TRAIN_FULLSUP))
     if train is None:
-        raise InputError(f"data set {index.name!r} has no image in {TRAIN_WEAKSUP}; nothing to train on")
+        raise InputError(f"data set {data_set!r} has no image in {TRAIN_WEAKSUP}; nothing to train on")
     with scratch_folder(f"train-{name}", {"params": params}, inputs, number) as folder:
         trainer = Trainer(fabric, model, loss, params.training, number, folder)
         history = trainer.fit(train, held_out)

@@ -21,18 +21,18 @@ from tqdm import tqdm
 from wsol_core.data.loading import Batch, Pairs, training_batches
 from wsol_core.errors import InputError
 from wsol_core.files import write_csv
-from wsol_core.training_params import TrainingParams, rate_factor
+from wsol_core.training_params import OptimizerParams, rate_factor
 
 Loss = Callable[[nn.Module, Batch], Tensor]
 """From the model and a batch to the mean loss of the batch's pictures."""
 
 
-def parameter_groups(model: nn.Module, params: TrainingParams) -> list[dict[str, Any]]:
-    """Two groups: the parameters of `model.backbone`, and the rest, each with its peak rate."""
+def parameter_groups(model: nn.Module, params: OptimizerParams) -> list[dict[str, Any]]:
+    """Two groups: the parameters of `model.backbone`, if it has one, and the rest, each with its peak rate."""
     named = list(model.named_parameters())
     backbone = [p for name, p in named if name.startswith("backbone.") and p.requires_grad]
     head = [p for name, p in named if not name.startswith("backbone.") and p.requires_grad]
-    groups = ((backbone, params.backbone_rate), (head, params.head_rate))
+    groups = zip((backbone, head), params.rates, strict=True)
     return [{"params": group, "lr": rate, "peak": rate} for group, rate in groups if group]
 
 
@@ -41,7 +41,7 @@ class Trainer:
 
     Args:
         fabric: from `devices.launch`.
-        model: has the pretrained part as `backbone`.
+        model: has the pretrained part, if there is one, as `backbone`.
         loss: of a batch.
         params: how to train.
         seed: of the order of the images.
@@ -49,7 +49,7 @@ class Trainer:
     """
 
     def __init__(
-        self, fabric: Fabric, model: nn.Module, loss: Loss, params: TrainingParams, seed: int, folder: Path
+        self, fabric: Fabric, model: nn.Module, loss: Loss, params: OptimizerParams, seed: int, folder: Path
     ) -> None:
         model = model.to(memory_format=torch.channels_last)
         optimizer = torch.optim.SGD(
@@ -117,7 +117,7 @@ class Trainer:
         total, parts = 0.0, batch.split(self._params.accumulate)
         for number, part in enumerate(parts, 1):
             with self._fabric.no_backward_sync(self.model, enabled=number < len(parts)):
-                loss = self._loss(self.model, part) * (share * (len(part.images) / len(batch.images)))
+                loss = self._loss(self.model, part) * (share * (len(part.inputs) / len(batch.inputs)))
                 total += (value := float(loss.detach()))
                 if not math.isfinite(value):
                     epoch = self._state["epoch"] + 1
@@ -152,7 +152,7 @@ class Trainer:
         keys = [(-1, position) for position in range(len(pairs))]
         batches = [keys[start : start + self._params.batch] for start in range(0, len(keys), self._params.batch)]
         losses = [
-            float(self._loss(self.model, batch.to(self._fabric.device))) * len(batch.images)
+            float(self._loss(self.model, batch.to(self._fabric.device))) * len(batch.inputs)
             for batch in training_batches(pairs, batches)
         ]
         return sum(losses) / len(pairs)

@@ -11,8 +11,8 @@ from wsol_core.devices import Precision
 from wsol_core.params import Block
 
 
-class TrainingParams(Block):
-    """How a network is trained. Named rates: `backbone` for pretrained layers, `head` for new ones."""
+class OptimizerParams(Block):
+    """How any network learns: SGD, and how long."""
 
     epochs: int = Field(ge=0)
     """passes over the training images; 0 leaves the starting weights as they are"""
@@ -20,8 +20,6 @@ class TrainingParams(Block):
     """pictures per step, over all processes together"""
     accumulate: int = Field(default=1, gt=0)
     """parts of a process's pictures that are computed one after another, their gradients summed: less memory"""
-    backbone_rate: float = Field(ge=0)
-    """peak learning rate of the pretrained layers"""
     head_rate: float = Field(ge=0)
     """peak learning rate of the new layers"""
     momentum: float = 0.9
@@ -34,6 +32,18 @@ class TrainingParams(Block):
     """for the schedule `step`"""
     gradient_clip: float = Field(default=0.0, ge=0)
     """largest norm of the gradient; 0 for none"""
+
+    @property
+    def rates(self) -> tuple[float, float]:
+        """Peak learning rates of the pretrained and of the new layers."""
+        return 0.0, self.head_rate
+
+
+class TrainingParams(OptimizerParams):
+    """How a network on images is trained. Named rates: `backbone` for pretrained layers, `head` for new ones."""
+
+    backbone_rate: float = Field(ge=0)
+    """peak learning rate of the pretrained layers"""
     image_side: int = Field(default=224, gt=0)
     """side of the square pictures that the network sees, in pixels"""
     crop_from: int = Field(default=0, ge=0)
@@ -42,6 +52,11 @@ class TrainingParams(Block):
     """mirror half of the pictures"""
     precision: Precision = "bf16-mixed"
     """bf16 autocast, or float32"""
+
+    @property
+    def rates(self) -> tuple[float, float]:
+        """Peak learning rates of the pretrained and of the new layers."""
+        return self.backbone_rate, self.head_rate
 
     @property
     def inference_side(self) -> int:
@@ -54,7 +69,14 @@ class TrainingParams(Block):
         return Geometry(self.image_side, self.crop_from or self.image_side, self.flip)
 
 
-class NetworkParams(Block):
+class LearningParams(Block):
+    """A network and its training."""
+
+    training: OptimizerParams
+    """how it is trained"""
+
+
+class NetworkParams(LearningParams):
     """A network on a pretrained backbone, and its training."""
 
     backbone: BackboneParams
@@ -63,7 +85,7 @@ class NetworkParams(Block):
     """how it is trained"""
 
 
-def rate_factor(params: TrainingParams, step: int, steps_per_epoch: int) -> float:
+def rate_factor(params: OptimizerParams, step: int, steps_per_epoch: int) -> float:
     """The share in (0, 1] of the peak rates at a step, counted from 0 over the whole run."""
     done = step / max(1, params.epochs * steps_per_epoch)
     match params.schedule:

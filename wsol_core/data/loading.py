@@ -123,24 +123,25 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Batch:
-    """What a loss gets: `images (B, 3, H, W)` uint8 and `targets (B, ...)`."""
+    """What a loss gets: `inputs` of pictures, `(B, 3, H, W)` uint8 or what describes them, and `targets (B, ...)`."""
 
-    images: Tensor
+    inputs: Tensor
     targets: Tensor
 
     def to(self, device: torch.device) -> "Batch":
         """The batch on `device`, images channels-last."""
-        images = self.images.to(device, memory_format=torch.channels_last, non_blocking=True)
-        return Batch(images, self.targets.to(device, non_blocking=True))
+        layout = torch.channels_last if self.inputs.ndim == 4 else torch.contiguous_format
+        inputs = self.inputs.to(device, memory_format=layout, non_blocking=True)
+        return Batch(inputs, self.targets.to(device, non_blocking=True))
 
     def split(self, count: int) -> "list[Batch]":
         """At most `count` parts of about as many pictures."""
-        pairs = zip(self.images.chunk(count), self.targets.chunk(count), strict=True)
-        return [Batch(images, targets) for images, targets in pairs]
+        pairs = zip(self.inputs.chunk(count), self.targets.chunk(count), strict=True)
+        return [Batch(inputs, targets) for inputs, targets in pairs]
 
 
 class Pairs(Protocol):
-    """Pictures `(3, side, side)` uint8 with their targets, by key `(epoch, position)`, position from 0 to the length.
+    """Inputs, as pictures `(3, side, side)` uint8, with their targets, by key `(epoch, position)`; positions from 0.
 
     What a pair looks like depends on the seed and the key alone, not on the thread that loads it. Epoch -1 is for
     held-out pictures, which do not move.
@@ -177,11 +178,15 @@ class TrainingSet:
 
     def _moved(self, target: npt.ArrayLike | Proposals, move: tuple[int, int, bool]) -> Tensor:
         if isinstance(target, Proposals):
-            boxes = self._geometry.move_box(target.boxes, *move)
-            return torch.cat([torch.from_numpy(target.labels), torch.from_numpy(target.objectness), boxes.flatten()])
+            return pack(target, self._geometry.move_box(target.boxes, *move))
         array = np.asarray(target)
         movers = {1: self._geometry.move_box, 2: self._geometry.move_target, 3: self._geometry.move_target}
         return movers[array.ndim](array, *move) if array.ndim else torch.from_numpy(array)
+
+
+def pack(proposals: Proposals, boxes: Tensor) -> Tensor:
+    """An image's labels and objectness, and its boxes `(P, 4)` where they lie now, as one vector `(C + P + 4 P,)`."""
+    return torch.cat([torch.from_numpy(proposals.labels), torch.from_numpy(proposals.objectness), boxes.flatten()])
 
 
 def unpack(targets: Tensor, classes: int) -> tuple[Tensor, Tensor, Tensor]:

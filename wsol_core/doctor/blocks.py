@@ -11,13 +11,15 @@ from wsol_core.background_classifier import GradientParams
 from wsol_core.calibrate import CalibrateParams
 from wsol_core.data.listing import DataParams
 from wsol_core.data.scenes import DemoParams
-from wsol_core.detections import DetectParams
+from wsol_core.descriptions import DescriptionParams
+from wsol_core.detections import DetectParams, SelectionParams
 from wsol_core.detector import DetectorParams
 from wsol_core.doctor.finding import Finding, tried
 from wsol_core.errors import InputError, nearest
 from wsol_core.gaussian import GaussianParams
 from wsol_core.import_maps import ImportParams
 from wsol_core.inference import InferenceParams
+from wsol_core.linear_detector import LinearDetectorParams
 from wsol_core.localize import LocalizeParams
 from wsol_core.map_proposals import MapProposalParams
 from wsol_core.map_voting import VotingParams
@@ -56,6 +58,7 @@ MODELS: dict[str, type[Block]] = {
     "data.*": DataParams,
     "ddt": DDTParams,
     "demo": DemoParams,
+    "descriptions.*": DescriptionParams,
     "detectors.*.detect": DetectParams,
     "detectors.*.network": DetectorParams,
     "fam.*": FamParams,
@@ -63,6 +66,8 @@ MODELS: dict[str, type[Block]] = {
     "gaussian": GaussianParams,
     "import_maps.*": ImportParams,
     "inference": InferenceParams,
+    "linear_detectors.*.detect": SelectionParams,
+    "linear_detectors.*.network": LinearDetectorParams,
     "localize": LocalizeParams,
     "objectness": ObjectnessParams,
     "map_proposals.*": MapProposalParams,
@@ -87,7 +92,7 @@ MODELS: dict[str, type[Block]] = {
 }
 """The model of each block; `*` stands for each of the names that the user chose."""
 
-LISTS = ("rendered", "scanned", "segmentation.sources", "refined", "methods", "class_scores", "segments")
+LISTS = ("rendered", "scanned", "segmentation.sources", "refined", "methods", "class_scores", "segments", "detections")
 PLAIN = ("preset", "seed", "heat_maps", *LISTS)
 
 Place = tuple[str, ...]

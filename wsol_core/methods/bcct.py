@@ -51,4 +51,4 @@ def labelled_masks(masks: Targets) -> Targets:
 def ct_loss(model: nn.Module, batch: Batch, mask: MaskLoss) -> Tensor:
     """The sum of the class's cross entropy and the mask loss (Eqs. 4 to 6); `batch.targets` are `LabelledMasks`."""
     classes = batch.targets[:, 0, 0].abs().long() - 1
-    return answer_loss(model(batch.images), classes, (batch.targets > 0).float(), mask)
+    return answer_loss(model(batch.inputs), classes, (batch.targets > 0).float(), mask)

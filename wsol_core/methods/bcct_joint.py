@@ -82,7 +82,7 @@ def joint_loss(model: nn.Module, batch: Batch, mask: MaskLoss) -> Tensor:
 
     A batch without target images has BC's loss alone.
     """
-    said: JointAnswer = model(batch.images, batch.targets)
+    said: JointAnswer = model(batch.inputs, batch.targets)
     shown = batch.targets > 0
     l_bc = functional.binary_cross_entropy_with_logits(said.logits, shown.float())
     if said.answer is None:

@@ -61,7 +61,7 @@ def build(params: ClassifierParams, classes: int) -> Classifier:
 
 def classification_loss(model: nn.Module, batch: Batch) -> Tensor:
     """Cross entropy, mean over images; `batch.targets (B,)` int64 are their classes."""
-    return functional.cross_entropy(model(batch.images), batch.targets)
+    return functional.cross_entropy(model(batch.inputs), batch.targets)
 
 
 def ten_crops(images: Tensor, side: int) -> list[Tensor]:

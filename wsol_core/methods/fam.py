@@ -227,7 +227,7 @@ def balanced_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor) -> T
 
 def joint_loss(model: nn.Module, batch: Batch, weights: Tensor, params: FamParams) -> Tensor:
     """L_final from `batch.targets (B,)`, the labels (Eq. 11)."""
-    found = model(batch.images)
+    found = model(batch.inputs)
     l_cla = balanced_cross_entropy(found.logits, batch.targets, weights.to(found.logits.device))
     return l_cla + params.lambda_spa * sparsity(found.foreground) + params.lambda_div * diversity(found.parts)
 

@@ -82,7 +82,7 @@ def box_loss(model: nn.Module, batch: Batch) -> Tensor:
     `batch.targets (B, 4)` are relative corners `x0, y0, x1, y1`.
     """
     low, high = batch.targets[:, :2], batch.targets[:, 2:]
-    return LOSS_WEIGHT * functional.mse_loss(model(batch.images), torch.cat([low, high - low], dim=1))
+    return LOSS_WEIGHT * functional.mse_loss(model(batch.inputs), torch.cat([low, high - low], dim=1))
 
 
 def coverage(boxes: Tensor, resolution: int) -> Tensor:

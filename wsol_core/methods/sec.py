@@ -222,14 +222,14 @@ def sec_loss(model: nn.Module, batch: Batch, params: SecParams) -> Tensor:
 
     `batch.targets` are `ImageCues`, resized to the scores, nearest.
     """
-    scores = model(batch.images)
+    scores = model(batch.inputs)
     targets = functional.interpolate(batch.targets, scores.shape[2:], mode="nearest-exact")
     p = probabilities(scores)
     decays = params.decay_present, params.decay_absent, params.decay_background
     losses: dict[LossName, Callable[[], Tensor]] = {
         "seed": lambda: seed_loss(p, targets == CUE),
         "expand": lambda: expand_loss(p, targets[:, 1:, 0, 0] != ABSENT, decays),
-        "constrain": lambda: constrain_loss(p, refine(scores, batch.images, params)),
+        "constrain": lambda: constrain_loss(p, refine(scores, batch.inputs, params)),
     }
     early = int(cast(LargeFov, model).steps) <= params.constrain_after
     return torch.stack([losses[name]() for name in params.losses if name != "constrain" or not early]).sum()

@@ -88,8 +88,8 @@ def classification_loss(model: nn.Module, batch: Batch, auxiliary: Auxiliary) ->
     of the fused prediction with the auxiliary one, as fixed soft labels; fused features then see no label themselves.
     """
     if auxiliary == "none":
-        return _cross_entropies(model(batch.images), batch.targets)
-    *fused, last = model(batch.images)
+        return _cross_entropies(model(batch.inputs), batch.targets)
+    *fused, last = model(batch.inputs)
     l_aux = functional.cross_entropy(last, batch.targets)
     if auxiliary == "agreement":
         return (l_aux + _cross_entropies(fused, last.detach().softmax(1))) / 2
@@ -105,7 +105,7 @@ def segmentation_loss(model: nn.Module, batch: Batch) -> Tensor:
 
     `batch.targets (B, h, w)` hold 0, 1 or 255 (ignored). With several heads their losses are added.
     """
-    logits = torch.stack(model(batch.images), dim=1)
+    logits = torch.stack(model(batch.inputs), dim=1)
     logits = functional.interpolate(logits, batch.targets.shape[1:], mode="bilinear")
     known = (batch.targets != IGNORE)[:, None].expand_as(logits).to(logits.dtype)
     targets = batch.targets[:, None] * known

@@ -206,7 +206,7 @@ def different_labels(index: ImageIndex) -> ImageIndex:
 def logistic_loss(model: nn.Module, batch: Batch) -> Tensor:
     """The multi-label logistic loss (3.3), summed over classes, mean over images; targets are `MaskedLabels`."""
     labels, mask = batch.targets[:, :-1, 0, 0], batch.targets[:, -1]
-    logits = model(batch.images, mask).logits
+    logits = model(batch.inputs, mask).logits
     return functional.binary_cross_entropy_with_logits(logits, labels, reduction="sum") / len(logits)
 
 

@@ -76,7 +76,7 @@ def build_transferred(params: TransferredParams) -> PixelClassifier:
 
 def foreground_loss(model: nn.Module, batch: Batch) -> Tensor:
     """Binary cross entropy between the logits and the pseudo masks `(B, h, w)`, mean over pixels (WSFL 3.4)."""
-    logits = model(batch.images)
+    logits = model(batch.inputs)
     if logits.shape[1:] != batch.targets.shape[1:]:
         logits = functional.interpolate(logits[:, None], batch.targets.shape[1:], mode="bilinear").squeeze(1)
     return functional.binary_cross_entropy_with_logits(logits, batch.targets)

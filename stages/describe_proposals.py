@@ -1,0 +1,24 @@
+"""Proposals -> what a pretrained network says of each, for linear detectors. Usage: describe_proposals NAME."""
+
+from pathlib import Path
+
+from wsol_core.data.index import read_index
+from wsol_core.descriptions import DescriptionParams, describe_proposals
+from wsol_core.errors import run_stage
+from wsol_core.files import read_table
+from wsol_core.params import load
+from wsol_core.proposal_targets import relative_proposals
+
+DATA = Path("data/detection")
+
+
+def main(name: str) -> None:
+    """Run the stage."""
+    params = load(DescriptionParams, f"descriptions.{name}")
+    index, proposals = read_index(DATA / "index.parquet"), read_table(DATA / "proposals.parquet")[0]
+    boxes, _ = relative_proposals(proposals, index.table, limit=len(proposals))
+    describe_proposals(params, index, boxes, DATA / "descriptions" / f"{name}.h5")
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,31 @@
+"""Linear heads and described proposals -> scored boxes of every class in all images. Usage: detect_linear NAME."""
+
+from functools import partial
+from pathlib import Path
+
+from wsol_core.checkpoints import rebuild
+from wsol_core.data.index import read_index
+from wsol_core.descriptions import DescriptionStore
+from wsol_core.detections import SelectionParams
+from wsol_core.errors import run_stage
+from wsol_core.files import read_table, write_table
+from wsol_core.linear_detector import LinearDetector, LinearDetectorParams, detect
+from wsol_core.params import load
+
+DATA = Path("data/detection")
+
+
+def main(name: str, descriptions: str) -> None:
+    """Run the stage; `descriptions` is the store that the heads learnt on."""
+    index = read_index(DATA / "index.parquet")
+    with DescriptionStore(DATA / "descriptions" / f"{descriptions}.h5") as store:
+        construct = partial(LinearDetector, width=store.width, classes=len(index.classes))
+        model, _ = rebuild(Path(f"data/models/{name}.safetensors"), LinearDetectorParams, construct)
+        proposals = read_table(DATA / "proposals.parquet")[0]
+        found = detect(model, store, index, proposals, load(SelectionParams, f"linear_detectors.{name}.detect"))
+    if found is not None:
+        write_table(DATA / "detections" / f"{name}.parquet", found)
+
+
+if __name__ == "__main__":
+    run_stage(main)
