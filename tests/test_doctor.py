@@ -311,7 +311,7 @@ RATES = {(32, 448, False): 52, (16, 224, True): 28, (16, 224, False): 168, (16, 
 def known_speed(work: Pass) -> Speed:
     """The demo's, on two idle cores."""
     rate = RATES.get((work.stride, work.side, work.training), 232)
-    return Speed(rate, tuple(min(each, work.stride) for each in (2, 4, 8, 16, 32, 32)), 3_400_000)
+    return Speed(rate, tuple(min(each, work.stride) for each in (2, 4, 8, 16, 32, 32)), 1280, 3_400_000)
 
 
 def demo_costs(monkeypatch: pytest.MonkeyPatch) -> dict[str, costs.Cost]:
@@ -345,6 +345,33 @@ def test_views_and_methods_change_the_estimate(monkeypatch: pytest.MonkeyPatch) 
     found = demo_costs(monkeypatch)
     assert "train_segmentation@cam" not in found
     assert found["cam_maps@cam"].seconds == pytest.approx(7 + 10 * 1020 / 232 + 1020 * data_sets.DECODING / 2)
+
+
+DESCRIPTIONS = """
+  lite0: {backbone: {name: efficientnet_lite0, weights: none}, level: -4}
+"""
+LINEAR = """
+  linear:
+    network: {descriptions: lite0, method: oicr, proposals: proposals, training: {epochs: 3, batch: 4, head_rate: 0.01}}
+    detect: {}
+"""
+
+
+def test_described_proposals_cost_a_small_picture_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    edit(
+        (
+            "descriptions: {} ",
+            "descriptions: {lite0: {backbone: {name: efficientnet_lite0, weights: none}, level: -4}} ",
+        ),
+        ("linear_detectors: {} ", f"linear_detectors:{LINEAR}"),
+        ("detections: [oicr]", "detections: [oicr, linear]"),
+    )
+    found = demo_costs(monkeypatch)
+    described = found["describe_proposals@lite0"]
+    assert described.seconds == pytest.approx(7 + 640 * (1 / 232 + 300 / 232 + data_sets.DECODING / 2))
+    assert described.bytes == 2 * 640 * 300 * 1280
+    assert found["train_linear_detector@linear"].seconds == pytest.approx(7 + 3 * 440 * 0.01)
+    assert found["detect_linear@linear"].seconds == pytest.approx(7 + 640 * 0.01)
 
 
 # ---------------------------------------------------------------- the command

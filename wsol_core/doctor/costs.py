@@ -13,11 +13,13 @@ from wsol_core.data.index import SPLITS
 from wsol_core.data.loading import CACHE_BYTES
 from wsol_core.data.scan import worker_count
 from wsol_core.data.scenes import DemoParams
+from wsol_core.descriptions import DescriptionParams
 from wsol_core.detections import DetectParams
 from wsol_core.doctor.data_sets import Extent
 from wsol_core.doctor.pipeline import Stage
 from wsol_core.doctor.speed import Pass, Speed, crf_seconds, pass_speed, search_seconds
 from wsol_core.inference import InferenceParams
+from wsol_core.linear_detector import LinearDetectorParams
 from wsol_core.methods.ddt import DDTParams
 from wsol_core.params import Block
 from wsol_core.proposals import ProposalParams
@@ -28,6 +30,7 @@ from wsol_core.training_params import NetworkParams
 
 START, START_WITH_TORCH = 2.5, 7.0
 """Seconds until a stage is at work, DVC's part included."""
+OTHERS_WITH_TORCH = {"ddt_boxes", "describe_proposals", "train_linear_detector", "detect_linear"}
 LIGHT = {
     "render_demo": 0.06, "scan": 0.001, "scan_background": 0.001, "prepare": 0.006, "pseudo_masks": 0.0003,
     "calibrate": 0.005,
@@ -35,9 +38,9 @@ LIGHT = {
     "localize": 0.001, "evaluate_localization": 0.004, "evaluate_classification": 0.0005, "score_proposals": 0.004,
     "two_phase_maps": 0.002, "seeds": 0.003, "evaluate_heat_maps": 0.01, "evaluate_segmentation": 0.01, "report": 0.002,
     "proposals": 0.002, "proposal_files": 0.002, "map_proposals": 0.02, "evaluate_proposals": 0.005,
-    "oracle_objectness": 0.005, "evaluate_detection": 0.01,
+    "oracle_objectness": 0.005, "evaluate_detection": 0.01, "train_linear_detector": 0.01, "detect_linear": 0.01,
 }  # fmt: skip
-"""Seconds per image on one core, of stages without a network."""
+"""Seconds per image on one core, of stages without a network that sees images; of a training in each epoch."""
 IN_PROCESSES = {"render_demo", "scan", "scan_background", "prepare", "refine_maps", "segments"}
 THROUGH_GRADIENTS = {"background_maps", "backprop_maps", "saliency_maps"}
 """Maps that are gradients: an image costs a training step."""
@@ -83,7 +86,7 @@ class Costs:
         for stage in self._stages:
             seconds, formula = self._seconds(stage)
             network = self._network(stage)
-            torch = network is not None or stage.name == "ddt_boxes"
+            torch = network is not None or stage.name in OTHERS_WITH_TORCH
             start = START_WITH_TORCH if torch else START
             yield Cost(stage.address, start + seconds, self._bytes(stage), f"{formula} + {start:g} s to start")
 
@@ -102,6 +105,12 @@ class Costs:
         match stage.name:
             case "selective_search":
                 return self._search(stage, extent)
+            case "describe_proposals":
+                return self._describing(stage, extent)
+            case "train_linear_detector":
+                linear = self._blocks.get(f"linear_detectors.{stage.item}.network")
+                epochs = linear.training.epochs if isinstance(linear, LinearDetectorParams) else 0
+                return self._light(stage, epochs * (extent.train + extent.held_out))
             case "refine_maps":
                 block = self._blocks.get("crf")
                 side = block.longest_side if isinstance(block, RefineParams) else 0
@@ -159,6 +168,25 @@ class Costs:
         each = search_seconds(params, extent.sample, params.longest_side or 500)
         return each * extent.images / self._workers, self._shared(extent.images, each)
 
+    def _describing(self, stage: Stage, extent: Extent) -> tuple[float, str]:
+        """A proposal as a picture of its cells; the stages behind the level take less than the whole network."""
+        params = self._blocks.get(f"descriptions.{stage.item}")
+        if not isinstance(params, DescriptionParams):
+            return 0.0, "no such block"
+        picture = self._described(params, params.image_side)
+        proposal = self._described(params, params.cells * picture.strides[params.level])
+        count = self._proposals()
+        seconds = extent.images * (1 / picture.rate + count / proposal.rate + extent.decoding / self._workers)
+        each = f"(1 / {picture.rate:.0f} + {count} proposals / {proposal.rate:.0f} a second)"
+        return seconds, f"at most {extent.images} images x {each} + decoding"
+
+    def _described(self, params: DescriptionParams, side: int) -> Speed:
+        return pass_speed(Pass(params.backbone.name, params.output_stride, side, False, params.precision))
+
+    def _proposals(self) -> int:
+        params = self._blocks.get("proposals")
+        return params.max_proposals if isinstance(params, ProposalParams) else 0
+
     def _crf(self, images: int, params: object, labels: int, side: int) -> tuple[float, str]:
         if not isinstance(params, CRFParams):
             return 0.01 * images, f"{images} images x 0.01 s"
@@ -193,8 +221,11 @@ class Costs:
         if extent is None:
             return 0.0
         if out.name == "proposals.parquet" or kind == "objectness":
-            params = self._blocks.get("proposals")
-            return 20.0 * extent.images * (params.max_proposals if isinstance(params, ProposalParams) else 0)
+            return 20.0 * extent.images * self._proposals()
+        described = self._blocks.get(f"descriptions.{out.stem}") if kind == "descriptions" else None
+        if isinstance(described, DescriptionParams):
+            width = self._described(described, described.image_side).width
+            return 2.0 * extent.images * self._proposals() * width
         if out.suffix == ".h5" and kind == "maps":
             return 2.0 * extent.images * self._maps_per_image(network, extent) * self._cells(stage, network)
         return 0.25 * extent.images * 56**2 if out.suffix == ".h5" and kind not in SHOWN else 200.0 * extent.images

@@ -41,11 +41,13 @@ class Speed:
     Attributes:
         rate: images per second.
         strides: of the backbone's levels, shallow to deep.
+        width: channels of the deepest.
         parameters: how many.
     """
 
     rate: float
     strides: tuple[int, ...]
+    width: int
     parameters: int
 
 
@@ -73,7 +75,8 @@ def pass_speed(work: Pass) -> Speed:
         float(answer.detach())
 
     network.train(work.training)
-    return Speed(batch / _seconds(run), _strides(backbone), sum(each.numel() for each in backbone.parameters()))
+    parameters = sum(each.numel() for each in backbone.parameters())
+    return Speed(batch / _seconds(run), _strides(backbone), backbone.channels[-1], parameters)
 
 
 def _strides(backbone: Backbone) -> tuple[int, ...]:
