@@ -6,11 +6,12 @@ from pathlib import Path
 from wsol_core.checkpoints import rebuild
 from wsol_core.data.index import read_index
 from wsol_core.descriptions import DescriptionStore
-from wsol_core.detections import SelectionParams
 from wsol_core.errors import run_stage
 from wsol_core.files import read_table, write_table
-from wsol_core.linear_detector import LinearDetector, LinearDetectorParams, detect
+from wsol_core.linear_detections import detect
+from wsol_core.linear_detector import LinearDetector, LinearDetectorParams
 from wsol_core.params import load
+from wsol_core.selection import SelectionParams
 
 DATA = Path("data/detection")
 

@@ -17,11 +17,12 @@ from stages import oracle_objectness as oracle_stage
 from stages import train_detector as train_stage
 from wsol_core.backbones.create import Backbone, BackboneParams
 from wsol_core.backbones.pyramid import Chain, Pyramid, Statistics
+from wsol_core.box_tensors import bits, mirrored, solid
 from wsol_core.boxes import BOX_COLUMNS
 from wsol_core.data.index import ImageIndex, write_annotations, write_index
 from wsol_core.data.loading import Batch, Geometry, SquashedImages, TrainingSet, unpack
-from wsol_core.detection_heads import Answers, DetectorLoss, bits, solid
-from wsol_core.detections import DetectParams, average_views, mirrored, picture_detections
+from wsol_core.detection_heads import Answers, DetectorLoss
+from wsol_core.detections import DetectParams, average_views
 from wsol_core.detector import Detector, DetectorParams, regions
 from wsol_core.errors import InputError
 from wsol_core.files import read_table, write_table
@@ -29,6 +30,7 @@ from wsol_core.methods import oicr
 from wsol_core.methods.mist import DropBlockParams, MistParams
 from wsol_core.proposal_filter import FilterParams, ProposalFilter
 from wsol_core.proposal_targets import ProposalTargets, relative_proposals
+from wsol_core.selection import picture_detections
 from wsol_core.training_params import TrainingParams
 
 CLASSES = ("cat", "dog", "flower")
@@ -251,7 +253,7 @@ def test_seeds_pass_no_gradient_to_the_branch_before() -> None:
 
 def test_scales_are_drawn_while_training_alone() -> None:
     seen = []
-    change = params(scales=(1.0, 2.0))
+    change = params(scales=(2.0, 1.0))
     model, loss = small_detector(change), DetectorLoss(change, CLASSES)
     model.backbone.register_forward_hook(lambda _, given, __: seen.append(given[0].shape[-1]))
     for _ in range(10):
@@ -262,6 +264,16 @@ def test_scales_are_drawn_while_training_alone() -> None:
     for _ in range(5):
         loss(model, batch_of([[0]], [CELLS]))
     assert set(seen) == {32}
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.01])
+def test_a_backbone_of_rate_0_is_frozen(rate: float) -> None:
+    training = TRAINING.model_copy(update={"backbone_rate": rate})
+    model = small_detector(params(training=training, method="mist", mist=MistParams(drop_block=DropBlockParams())))
+    DetectorLoss(model.params, CLASSES)(model, batch_of([[0], [1, 2]], [CELLS, CELLS[:2]])).backward()
+    learns = {name.split(".")[0] for name, each in model.named_parameters() if each.grad is not None}
+    assert ("backbone" in learns) == (rate > 0)
+    assert "heads" in learns
 
 
 def test_boxes_stay_exact_under_mixed_precision() -> None:

@@ -347,9 +347,6 @@ def test_views_and_methods_change_the_estimate(monkeypatch: pytest.MonkeyPatch) 
     assert found["cam_maps@cam"].seconds == pytest.approx(7 + 10 * 1020 / 232 + 1020 * data_sets.DECODING / 2)
 
 
-DESCRIPTIONS = """
-  lite0: {backbone: {name: efficientnet_lite0, weights: none}, level: -4}
-"""
 LINEAR = """
   linear:
     network: {descriptions: lite0, method: oicr, proposals: proposals, training: {epochs: 3, batch: 4, head_rate: 0.01}}

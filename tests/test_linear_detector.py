@@ -18,6 +18,7 @@ from stages import detect_linear as detect_stage
 from stages import train_linear_detector as train_stage
 from wsol_core.backbones.create import Backbone, BackboneParams, create_backbone
 from wsol_core.backbones.stages_behind import divide_at
+from wsol_core.box_tensors import bits, solid
 from wsol_core.boxes import BOX_COLUMNS
 from wsol_core.data.index import ImageIndex, write_index
 from wsol_core.data.loading import Batch, unpack
@@ -28,12 +29,13 @@ from wsol_core.descriptions import (
     aligned_regions,
     describe_proposals,
 )
-from wsol_core.detection_heads import DetectorLoss, bits, solid
-from wsol_core.detections import SelectionParams
+from wsol_core.detection_heads import DetectorLoss
 from wsol_core.errors import InputError
 from wsol_core.files import read_table, write_table
-from wsol_core.linear_detector import DescribedPairs, LinearDetector, LinearDetectorParams, described, detect
+from wsol_core.linear_detections import detect
+from wsol_core.linear_detector import DescribedPairs, LinearDetector, LinearDetectorParams, described
 from wsol_core.proposal_targets import ProposalTargets, relative_proposals
+from wsol_core.selection import SelectionParams
 from wsol_core.training import parameter_groups
 from wsol_core.training_params import OptimizerParams
 
@@ -41,8 +43,8 @@ BACKBONE = BackboneParams(name="efficientnet_lite0", weights="none")
 DESCRIPTIONS = DescriptionParams(backbone=BACKBONE, level=-4, cells=4, image_side=32, precision="32-true")
 LEARNING = OptimizerParams(epochs=2, batch=4, head_rate=0.05)
 CELLS = torch.tensor([[0, 0, 0.5, 0.5], [0, 0, 0.5, 0.45], [0.5, 0.5, 1, 1], [0.5, 0, 1, 0.5]])
-BOXES = [(0, 0, 64, 48), (10, 10, 40, 40), (20, 5, 60, 45), (0, 0, 12, 12)]
-"""In pictures of 64x48 pixels."""
+BOXES = [(0, 0, 64, 48), (7, 7, 7, 40), (10, 10, 40, 40), (20, 5, 60, 45)]
+"""In pictures of 64x48 pixels; the second has no area."""
 
 
 def create(name: str = "efficientnet_lite0", seed: int = 0) -> Backbone:
@@ -81,6 +83,12 @@ def test_a_divided_backbone_is_the_whole_one(name: str, level: int) -> None:
         assert len(backbone(images)) == len(whole) + level + 1
         torch.testing.assert_close(backbone.behind(backbone(images)[-1]), whole[-1])  # type: ignore[operator]
     assert channels == whole[-1].shape[1]
+
+
+@pytest.mark.parametrize("level", [9, -9])
+def test_a_level_that_is_not_there_is_refused(level: int) -> None:
+    with pytest.raises(InputError, match=f"level {level}: the backbone has 6 levels"):
+        divide_at(create(), level)
 
 
 def test_nothing_stands_behind_the_last_level() -> None:
@@ -122,7 +130,6 @@ def test_pictures_without_proposals_are_described_by_zeros() -> None:
 @pytest.fixture(name="stored")
 def stored_descriptions(small_index: ImageIndex, tmp_path: Path) -> Path:
     path = tmp_path / "descriptions.h5"
-    torch.manual_seed(0)
     boxes, _ = relative_proposals(proposals_of(small_index), small_index.table, 4)
     describe_proposals(DESCRIPTIONS, small_index, boxes, path)
     return path
@@ -137,7 +144,7 @@ def test_a_store_has_every_proposal_in_its_place(small_index: ImageIndex, stored
     with DescriptionStore(stored) as store:
         assert store.width == 1280
         for position, row in enumerate(small_index.table.itertuples()):
-            count = 0 if row.image_id == "03" else 4
+            count = 0 if row.image_id == "03" else 3
             found = store.find(str(row.image_id), count)
             assert found.shape == (count, 1280)
             assert found.dtype == np.float16
@@ -146,13 +153,14 @@ def test_a_store_has_every_proposal_in_its_place(small_index: ImageIndex, stored
                 picture = torch.from_numpy(image).permute(2, 0, 1)[None]
                 with torch.no_grad():
                     alone = model(picture, bits(torch.from_numpy(boxes[position : position + 1])))[0]
-                np.testing.assert_allclose(found, alone.numpy(), atol=2e-3, rtol=2e-3)
+                assert not alone[1].any()
+                np.testing.assert_allclose(found, alone[[0, 2, 3]].numpy(), atol=2e-3, rtol=2e-3)
 
 
 def test_more_proposals_than_stored_are_refused(stored: Path) -> None:
     with DescriptionStore(stored) as store:
-        with pytest.raises(InputError, match=r"4 proposals of image '01' where 5 are asked for"):
-            store.find("01", 5)
+        with pytest.raises(InputError, match=r"3 proposals of image '01' where 4 are asked for"):
+            store.find("01", 4)
         with pytest.raises(InputError, match=r"0 proposals of image 'nowhere'"):
             store.find("nowhere", 1)
 
@@ -162,6 +170,10 @@ def test_a_file_that_is_no_store_is_refused(tmp_path: Path) -> None:
     with h5py.File(path, "w") as file:
         file["maps"] = [1]
     with pytest.raises(InputError, match="not a readable store of descriptions"):
+        DescriptionStore(path)
+    with h5py.File(path, "w") as file:
+        file["descriptions"], file["image_id"], file["count"] = np.zeros((3, 2)), ["a", "b"], [2, 2]
+    with pytest.raises(InputError, match="3 rows for 4 proposals"):
         DescriptionStore(path)
     with pytest.raises(InputError, match="not a readable store of descriptions"):
         DescriptionStore(tmp_path / "missing.h5")
@@ -193,6 +205,17 @@ def test_answers_are_linear_in_the_descriptions_of_solid_boxes(method: str) -> N
     assert (answers.moves is not None) == (method == "mist")
 
 
+def test_descriptions_drop_out_while_training_alone() -> None:
+    torch.manual_seed(0)
+    model = LinearDetector(params(dropout=0.5), width=6, classes=3)
+    seen, boxes = torch.randn(1, 4, 6), bits(CELLS[None])
+    first, second = (model(seen, boxes).refinements for _ in range(2))
+    assert not torch.equal(first, second)
+    model.eval()
+    first, second = (model(seen, boxes).refinements for _ in range(2))
+    assert torch.equal(first, second)
+
+
 @pytest.mark.parametrize("method", ["oicr", "mist"])
 def test_all_heads_learn(method: str) -> None:
     torch.manual_seed(0)
@@ -216,7 +239,8 @@ def test_pairs_are_the_stored_rows_with_the_proposals_as_they_are(small_index: I
         assert len(pairs) == len(rows)
         for epoch, position in ((0, 1), (5, 1), (-1, 1)):
             seen, target = pairs[epoch, position]
-            np.testing.assert_array_equal(seen.numpy(), store.find(str(rows["image_id"].iloc[position]), 3))
+            assert not seen[1].any()
+            np.testing.assert_array_equal(seen[[0, 2]].numpy(), store.find(str(rows["image_id"].iloc[position]), 2))
             _, objectness, own = unpack(target[None], 4)
             assert torch.equal(own[0], torch.from_numpy(boxes[position]))
             assert objectness[0].tolist() == pytest.approx([1, 0.9, 0.8])
@@ -239,8 +263,11 @@ def test_detections_are_those_of_each_image_alone(small_index: ImageIndex, store
     expected = answers.refinements.softmax(2).mean(1)[:, :2]
     own = found[found["image_id"] == "01"]
     for label in range(2):
-        scores = own.loc[own["label"] == label, "score"].to_numpy()
-        np.testing.assert_allclose(scores, expected[:, label].sort(descending=True).values.numpy(), rtol=1e-5)
+        of_class = own[own["label"] == label]
+        scores, order = expected[:, label].sort(descending=True)
+        np.testing.assert_allclose(of_class["score"], scores, rtol=1e-5)
+        corners = np.array(BOXES, np.float32)[[0, 2]][order]
+        np.testing.assert_allclose(of_class[list(BOX_COLUMNS)], corners, rtol=1e-6)
 
 
 # The stages
@@ -272,8 +299,8 @@ def test_stages_twice_give_the_same_bytes(
         for name in ("detection/descriptions/lite0.h5", "models/net.safetensors", "detection/detections/net.parquet")
     ]
     found = []
-    for _ in range(2):
-        torch.manual_seed(0)
+    for number in range(2):
+        torch.manual_seed(number)
         describe_stage.main("lite0")
         train_stage.main("net")
         detect_stage.main("net", "lite0")

@@ -14,7 +14,7 @@ from wsol_core.ablations.overrides import filled
 from wsol_core.ablations.tables import read_tables
 from wsol_core.data.loading import Batch
 from wsol_core.descriptions import DescriptionParams
-from wsol_core.detections import DetectParams, SelectionParams
+from wsol_core.detections import DetectParams
 from wsol_core.detector import DetectorParams
 from wsol_core.gaussian import GaussianParams
 from wsol_core.linear_detector import LinearDetectorParams
@@ -26,6 +26,7 @@ from wsol_core.presets import preset_text
 from wsol_core.saliency import SaliencyParams
 from wsol_core.seeds import SeedParams
 from wsol_core.segments import SegmentParams
+from wsol_core.selection import SelectionParams
 from wsol_core.training import parameter_groups
 from wsol_core.training_params import TrainingParams
 

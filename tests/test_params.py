@@ -150,3 +150,14 @@ def test_heat_maps_of_another_form_are_refused(value: str) -> None:
     write(f"heat_maps: {value}")
     with pytest.raises(InputError, match=r"heat_maps: .* is not a list of NAME"):
         params.heat_maps()
+
+
+def test_detectors_of_both_kinds_have_names_of_their_own() -> None:
+    write("detectors: {a: {network: {}}}\nlinear_detectors: {b: {}}\n")
+    assert list(params.detectors()) == ["a", "b"]
+    write("detectors: {a: {network: {}}}\nlinear_detectors: {a: {}}\n")
+    with pytest.raises(InputError, match="linear_detectors: 'a' is in detectors too"):
+        params.detectors()
+    write("detectors: {}\nlinear_detectors: [a]\n")
+    with pytest.raises(InputError, match="linear_detectors: .* are not blocks by NAME"):
+        params.detectors()

@@ -11,6 +11,7 @@ index's order and in the order of their table; `image_id (N,)` and `count (N,)`.
 
 import math
 from collections.abc import Iterator
+from itertools import accumulate
 from pathlib import Path
 
 import h5py
@@ -25,9 +26,9 @@ from tqdm import tqdm
 
 from wsol_core.backbones.create import Backbone, BackboneParams, OnBackbone, create_backbone
 from wsol_core.backbones.stages_behind import divide_at
+from wsol_core.box_tensors import bits, solid
 from wsol_core.boxes import Boxes
 from wsol_core.data.index import ImageIndex
-from wsol_core.detection_heads import bits, solid
 from wsol_core.devices import Precision, launch
 from wsol_core.errors import InputError
 from wsol_core.hdf5 import new_file
@@ -114,6 +115,7 @@ def describe_proposals(params: DescriptionParams, index: ImageIndex, boxes: Boxe
         path: the output.
     """
     fabric = launch(params.precision)
+    torch.manual_seed(0)
     model = ProposalDescriber(create_backbone(params.backbone, params.output_stride), params)
     told = bits(torch.from_numpy(boxes))
 
@@ -160,13 +162,15 @@ class DescriptionStore:
         try:
             self._file = h5py.File(path, "r")
             self._table: h5py.Dataset = self._file["descriptions"]
-            ids, counts = self._file["image_id"].asstr()[:], self._file["count"][:]
-            self.width: int = self._table.shape[1]
-        except (OSError, KeyError, IndexError, MemoryError) as error:
+            ids, counts = self._file["image_id"].asstr()[:], self._file["count"][:].tolist()
+            rows, self.width = self._table.shape
+            ends = list(accumulate(counts))
+            self._place = {name: (end - count, end) for name, count, end in zip(ids, counts, ends, strict=True)}
+            if sum(counts) != rows:
+                raise ValueError(f"{rows} rows for {sum(counts)} proposals")
+        except (OSError, KeyError, ValueError, TypeError, AttributeError, MemoryError) as error:
             reason = f"not a readable store of descriptions ({error})"
             raise InputError(f"{path}: {reason}; run the stage that makes it again") from error
-        ends = np.cumsum(counts).tolist()
-        self._place = {name: (end - count, end) for name, count, end in zip(ids, counts.tolist(), ends, strict=True)}
 
     def find(self, image_id: str, count: int) -> Descriptions:
         """Those of an image's first `count` proposals with an area, `(count, D)`.

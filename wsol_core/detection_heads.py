@@ -11,6 +11,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from wsol_core.box_tensors import bits, solid
 from wsol_core.data.loading import Batch, unpack
 from wsol_core.methods import oicr, wsddn
 from wsol_core.methods.mist import MistParams, decode, encode, regression_loss, spread_seeds
@@ -77,16 +78,6 @@ class DetectionHeads(nn.Module):
                 moves = self.regress(described).unflatten(1, (self.branches, self.classes, 4))
             classification, detection = self.wsddn(described)
             return Answers(classification, detection, refinements, moves)
-
-
-def bits(boxes: Tensor) -> Tensor:
-    """Float32 boxes as int32: mixed precision would round what a network is given as numbers to 8 bits."""
-    return boxes.view(torch.int32)
-
-
-def solid(boxes: Tensor) -> Tensor:
-    """Which boxes `(..., 4)` have an area; the others only fill up tables."""
-    return (boxes[..., 2:] > boxes[..., :2]).all(-1)
 
 
 def scored_boxes(answers: Answers, boxes: Tensor) -> Tensor:

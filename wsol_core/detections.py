@@ -1,33 +1,22 @@
-"""What a trained detector finds in all images of a data set: scored boxes of every class, few of them overlapping."""
+"""What a trained detector finds in all images of a data set, averaged over views of each."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from pydantic import Field
 from torch import Tensor
-from torchvision.ops import nms
 from tqdm import tqdm
 
-from wsol_core.boxes import BOX_COLUMNS
+from wsol_core.box_tensors import bits, mirrored, solid
 from wsol_core.data.index import ImageIndex
-from wsol_core.detection_heads import bits, scored_boxes, solid
+from wsol_core.detection_heads import scored_boxes
 from wsol_core.detector import Detector
 from wsol_core.devices import launch
 from wsol_core.inference import predictions, rescale
-from wsol_core.params import Block
 from wsol_core.proposal_targets import relative_proposals
-
-
-class SelectionParams(Block):
-    """Which boxes a detector keeps."""
-
-    overlap: float = Field(default=0.3, gt=0, le=1)
-    """IoU with a better box of its class above which a box is left out"""
-    detections: int = Field(default=100, gt=0)
-    """best boxes kept of a picture, over all classes; the best box of each class stays in any case"""
+from wsol_core.selection import SelectionParams, table_of
 
 
 class DetectParams(SelectionParams):
@@ -77,24 +66,6 @@ def _one_by_one(batches: Iterator[Tensor], progress: "tqdm[Any]") -> Iterator[Te
         progress.update(len(batch))
 
 
-def table_of(found: Iterable[Tensor], index: ImageIndex, params: SelectionParams) -> pd.DataFrame | None:
-    """The detections of images in the index's order, in pixels; none where no image has a proposal.
-
-    Args:
-        found: for each image `(P, C, 5)` from `scored_boxes`; rows of proposals without area may be among them.
-        index: the images.
-        params: selection.
-    """
-    columns = (index.table[name] for name in ("image_id", "width", "height"))
-    tables = []
-    for own, image_id, width, height in zip(found, *columns, strict=True):
-        table = picture_detections(own, params)
-        table[list(BOX_COLUMNS)] *= np.array([width, height, width, height], np.float32)
-        table.insert(0, "image_id", image_id)
-        tables.append(table)
-    return pd.concat(tables, ignore_index=True) if tables else None
-
-
 def average_views(model: Detector, images: Tensor, boxes: Tensor, params: DetectParams) -> Tensor:
     """Boxes and scores of each class, `(B, P, C, 5)`, see `scored_boxes`; rows of proposals without area are 0.
 
@@ -117,32 +88,3 @@ def average_views(model: Detector, images: Tensor, boxes: Tensor, params: Detect
     table = found.new_zeros(*boxes.shape[:2], model.classes, 5)
     table[rows] = found / len(views)
     return table
-
-
-def mirrored(boxes: Tensor) -> Tensor:
-    """Boxes `(..., 4)`, shares of the image's sides, in the mirrored image."""
-    x0, y0, x1, y1 = boxes.unbind(-1)
-    return torch.stack([1 - x1, y0, 1 - x0, y1], dim=-1)
-
-
-def picture_detections(found: Tensor, params: SelectionParams) -> pd.DataFrame:
-    """The detections of one picture, best first: `x0, y0, x1, y1` as shares, `score` and `label`.
-
-    In each class, boxes that overlap a better one that is kept are left out; of what remains the best are taken, and of
-    each class the best one.
-
-    Args:
-        found: `(P, C, 5)` from `scored_boxes`.
-        params: overlap and number.
-    """
-    kept = []
-    for label in range(found.shape[1]):
-        own = found[:, label][solid(found[:, label, :4])]
-        own = own[nms(own[:, :4], own[:, 4], params.overlap)]
-        labels, places = own.new_full((len(own), 1), label), torch.arange(len(own))[:, None].to(own.dtype)
-        kept.append(torch.cat([own, labels, places], dim=1))
-    rows = torch.cat(kept).numpy()
-    rows = rows[np.argsort(-rows[:, 4], kind="stable")]
-    rows = rows[(np.arange(len(rows)) < params.detections) | (rows[:, 6] == 0)]
-    table = pd.DataFrame(rows[:, :5], columns=[*BOX_COLUMNS, "score"])
-    return table.assign(label=rows[:, 5].astype(np.int32))

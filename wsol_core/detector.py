@@ -16,7 +16,8 @@ from torch.utils.checkpoint import checkpoint
 from torchvision.ops import roi_pool
 
 from wsol_core.backbones.create import Backbone, OnBackbone, create_backbone
-from wsol_core.detection_heads import Answers, DetectionHeads, HeadParams, solid
+from wsol_core.box_tensors import solid
+from wsol_core.detection_heads import Answers, DetectionHeads, HeadParams
 from wsol_core.inference import rescale
 from wsol_core.methods.mist import ConcreteDropBlock
 from wsol_core.training_params import NetworkParams
@@ -40,11 +41,12 @@ class DetectorParams(NetworkParams, HeadParams):
 
 
 class Detector(OnBackbone):
-    """A backbone, two fully connected layers, and the heads."""
+    """A backbone, frozen if its rate is 0, two fully connected layers, and the heads."""
 
     def __init__(self, backbone: Backbone, params: DetectorParams, classes: int) -> None:
         super().__init__(backbone)
         backbone.end_at(params.level)
+        backbone.requires_grad_(params.training.backbone_rate > 0)
         channels, width = backbone.channels[-1], params.width
         self.params, self.classes = params, classes
         drop_block = params.mist.drop_block if params.method == "mist" else None

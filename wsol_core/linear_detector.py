@@ -9,14 +9,12 @@ import pandas as pd
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from wsol_core.data.index import ImageIndex
+from wsol_core.box_tensors import solid
 from wsol_core.data.loading import pack
 from wsol_core.descriptions import DescriptionStore
-from wsol_core.detection_heads import Answers, DetectionHeads, HeadParams, bits, scored_boxes, solid
-from wsol_core.detections import SelectionParams, table_of
-from wsol_core.proposal_targets import ProposalTargets, relative_proposals
+from wsol_core.detection_heads import Answers, DetectionHeads, HeadParams
+from wsol_core.proposal_targets import ProposalTargets
 from wsol_core.training_params import LearningParams
 
 
@@ -82,31 +80,3 @@ def described(store: DescriptionStore, image_id: str, boxes: Tensor) -> Tensor:
     table = torch.zeros(len(boxes), store.width, dtype=torch.float16)
     table[rows] = torch.from_numpy(store.find(image_id, int(rows.sum())))
     return table
-
-
-@torch.no_grad()
-def detect(
-    model: LinearDetector, store: DescriptionStore, index: ImageIndex, proposals: pd.DataFrame, params: SelectionParams
-) -> pd.DataFrame | None:
-    """The table of detections in all images, as `detections.detect` has it.
-
-    Args:
-        model: trained.
-        store: of descriptions.
-        index: the images.
-        proposals: the table of boxes that are described.
-        params: selection.
-
-    Raises:
-        InputError: no image has a proposal, or the store does not have all.
-    """
-    model.eval()
-    boxes, _ = relative_proposals(proposals, index.table, model.params.max_proposals)
-    ids = tqdm(index.table["image_id"], desc="detections", unit="image", disable=None)
-    found = (_found(model, store, *pair) for pair in zip(ids, torch.from_numpy(boxes), strict=True))
-    return table_of(found, index, params)
-
-
-def _found(model: LinearDetector, store: DescriptionStore, image_id: str, boxes: Tensor) -> Tensor:
-    answers = model(described(store, image_id, boxes)[None], bits(boxes[None]))
-    return scored_boxes(answers, boxes[solid(boxes)])

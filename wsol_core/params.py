@@ -100,13 +100,16 @@ def detectors() -> dict[str, dict[str, Any]]:
     """The blocks of detectors of both kinds by name, as they stand: for stages that show what they find.
 
     Raises:
-        InputError: they are missing or not blocks by name.
+        InputError: they are missing, not blocks by name, or of one name.
     """
     found: dict[str, dict[str, Any]] = {}
     for key in ("detectors", "linear_detectors"):
         blocks = _top_level(key)
         if not isinstance(blocks, dict) or not all(isinstance(block, dict) for block in blocks.values()):
             raise InputError(f"{PARAMS}: {key}: {blocks!r} are not blocks by NAME")
+        twice = found.keys() & blocks
+        if twice:
+            raise InputError(f"{PARAMS}: {key}: {min(twice)!r} is in detectors too; rename it, or delete it there")
         found |= blocks
     return found
 

@@ -98,6 +98,7 @@ class Trainer:
             factor = rate_factor(self._params, epoch * steps + self._state["step"], steps)
             for group in self._optimizer.param_groups:
                 group["lr"] = group["peak"] * factor
+            torch.manual_seed(self._step_seed(epoch))
             self._optimizer.zero_grad(set_to_none=True)
             loss = self._backward(batch, share)
             if self._params.gradient_clip:
@@ -111,6 +112,11 @@ class Trainer:
                 self._gather_sums()
                 self._save()
                 saved = time.monotonic()
+
+    def _step_seed(self, epoch: int) -> int:
+        """Of all that a step draws: what happened before does not matter, as it does not for a run that goes on."""
+        place = [self._seed, epoch, self._state["step"], self._fabric.global_rank]
+        return int(np.random.SeedSequence(place).generate_state(1)[0])
 
     def _backward(self, batch: Batch, share: float) -> float:
         """Leave the gradient of a batch's weighted loss with the parameters, and return this loss."""
@@ -163,7 +169,6 @@ class Trainer:
             content = {
                 "model": self.model.state_dict(),
                 "optimizer": self._optimizer.state_dict(),
-                "random": torch.get_rng_state(),
                 "state": self._state,
             }
             torch.save(content, temporary)
@@ -177,7 +182,6 @@ class Trainer:
         if content is not None:
             self.model.load_state_dict(content["model"])
             self._optimizer.load_state_dict(content["optimizer"])
-            torch.set_rng_state(content["random"].cpu())
             self._state = content["state"]
             if not self._fabric.is_global_zero:
                 self._state |= {"total": 0.0, "seen": 0.0}

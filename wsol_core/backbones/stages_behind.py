@@ -10,7 +10,7 @@ from wsol_core.errors import InputError
 def divide_at(backbone: Backbone, level: int) -> int:
     """End a backbone at a level and keep what stood behind it, weights and all, as its module `behind`.
 
-    So these stages stay the backbone's: they learn at its rate, and their batch norm is frozen with it.
+    So these stages stay the backbone's: what holds for it, as frozen batch norm, holds for them.
 
     Args:
         backbone: whole; it is changed.
@@ -20,12 +20,14 @@ def divide_at(backbone: Backbone, level: int) -> int:
         Channels of what `behind` makes of the level's features.
 
     Raises:
-        InputError: nothing stands behind the level, or the network cannot be divided.
+        InputError: there is no such level, nothing stands behind the level, or the network cannot be divided.
     """
+    if not -len(backbone.channels) <= level < len(backbone.channels):
+        raise InputError(f"level {level}: the backbone has {len(backbone.channels)} levels; take one of them")
     channels, behind = backbone.channels[-1], _modules_behind(backbone.network, range(len(backbone.channels))[level])
     if not behind:
         kind = type(backbone.network).__name__
-        raise InputError(f"level {level}: {kind} has no stages behind it; take a level nearer to the image, or layers")
+        raise InputError(f"level {level}: {kind} has no stages behind it; take a level nearer to the image")
     backbone.end_at(level)
     backbone.add_module("behind", nn.Sequential(*behind))
     return channels

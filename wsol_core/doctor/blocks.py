@@ -12,7 +12,7 @@ from wsol_core.calibrate import CalibrateParams
 from wsol_core.data.listing import DataParams
 from wsol_core.data.scenes import DemoParams
 from wsol_core.descriptions import DescriptionParams
-from wsol_core.detections import DetectParams, SelectionParams
+from wsol_core.detections import DetectParams
 from wsol_core.detector import DetectorParams
 from wsol_core.doctor.finding import Finding, tried
 from wsol_core.errors import InputError, nearest
@@ -43,6 +43,7 @@ from wsol_core.report import ObjectnessParams, ReportParams
 from wsol_core.saliency import SaliencyParams
 from wsol_core.seeds import SeedParams
 from wsol_core.segments import SegmentParams
+from wsol_core.selection import SelectionParams
 from wsol_core.selective_search import SearchParams
 
 MODELS: dict[str, type[Block]] = {

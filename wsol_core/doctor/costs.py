@@ -174,6 +174,8 @@ class Costs:
         if not isinstance(params, DescriptionParams):
             return 0.0, "no such block"
         picture = self._described(params, params.image_side)
+        if not -len(picture.strides) <= params.level < len(picture.strides):
+            return 0.0, "no such level"
         proposal = self._described(params, params.cells * picture.strides[params.level])
         count = self._proposals()
         seconds = extent.images * (1 / picture.rate + count / proposal.rate + extent.decoding / self._workers)
