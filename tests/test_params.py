@@ -159,5 +159,5 @@ def test_detectors_of_both_kinds_have_names_of_their_own() -> None:
     with pytest.raises(InputError, match="linear_detectors: 'a' is in detectors too"):
         params.detectors()
     write("detectors: {}\nlinear_detectors: [a]\n")
-    with pytest.raises(InputError, match="linear_detectors: .* are not blocks by NAME"):
+    with pytest.raises(InputError, match=r"linear_detectors: .* are not blocks by NAME"):
         params.detectors()
