@@ -122,8 +122,13 @@ class DetectionTable(Table):
     measure: Literal["detection"]
 
     def columns(self) -> Sequence[Column]:
-        """VOC07's mAP, and CorLoc."""
-        return (Column("mAP", "ap_voc07"), Column("CorLoc (train)", "corloc", in_paper=False))
+        """VOC07's mAP and CorLoc, both beside those of whole images in the classes that the detector says."""
+        return (
+            Column("mAP", "ap_voc07"),
+            Column("whole images", "whole_image_ap_voc07", in_paper=False),
+            Column("CorLoc (train)", "corloc", in_paper=False),
+            Column("whole images", "whole_image_corloc", in_paper=False),
+        )
 
     def evaluated(self, method: str) -> Overrides:
         """The list of detectors whose boxes are measured."""
