@@ -173,9 +173,9 @@ def test_a_gain_is_drawn_on_the_same_images_for_both(seed: int, monkeypatch: pyt
     for weights in np.concatenate(list(resampled(len(names), seed))):
         own, other, real = (drawn_again(table, names, weights) for table in (detections, others, truth))
         gains.append(voc_ap(own, real, 3, "11").mean - voc_ap(other, real, 3, "11").mean)
-    found = voc_ap_gain_interval(detections, others, truth, 3, names, seed)
+    found = voc_ap_gain_interval([detections], [others], truth, 3, names, seed)
     assert list(found) == pytest.approx(np.quantile(gains, [0.025, 0.975]).tolist())
-    assert voc_ap_gain_interval(detections, detections, truth, 3, names, seed) == (0, 0)
+    assert voc_ap_gain_interval([detections], [detections], truth, 3, names, seed) == (0, 0)
 
 
 def test_intervals_where_nothing_could_be_right() -> None:

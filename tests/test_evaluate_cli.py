@@ -259,7 +259,13 @@ def test_a_gain_over_other_boxes_has_its_interval(tmp_path, truth):
     assert 0 <= found["gain_low"] < found["gain"] < found["gain_high"] <= 1
     same = figures(*words, every, out=tmp_path / "m.json")
     assert [same[key] for key in ("gain", "gain_low", "gain_high")] == [0, 0, 0]
+    runs = figures(*words[:-1], "--boxes", some, "--baseline", some, out=tmp_path / "m.json")
+    assert runs["ap_voc07"] == 1
+    assert runs["gain"] == pytest.approx(found["gain"] / 2, abs=1e-6)
+    assert runs["gain_low"] == pytest.approx(found["gain_low"] / 2, abs=1e-6)
+    assert runs["gain_high"] == pytest.approx(found["gain_high"] / 2, abs=1e-6)
     assert "--baseline without --boxes" in refused("detection", "--ground-truth", truth, "--baseline", some)
+    assert "several --boxes" in refused("detection", "--ground-truth", truth, "--boxes", some, "--boxes", every)
 
 
 def test_no_box_at_all_is_nought(tmp_path, truth):

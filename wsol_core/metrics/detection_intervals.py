@@ -37,24 +37,27 @@ def voc_ap_interval(
 
 
 def voc_ap_gain_interval(
-    detections: pd.DataFrame,
-    others: pd.DataFrame,
+    detections: Sequence[pd.DataFrame],
+    others: Sequence[pd.DataFrame],
     truth: pd.DataFrame,
     classes: int,
     image_ids: Sequence[str],
     seed: int,
 ) -> tuple[float, float]:
-    """Of how far `detections` pass `others` in `voc_ap_interval`'s figure, on the same draws.
+    """Of how far `detections` pass `others` in `voc_ap_interval`'s figure, means over runs, on the same draws.
 
     Args:
-        detections: see `metrics.detection`.
+        detections: see `metrics.detection`; a table for each run of a detector, as with other seeds.
         others: the same of another detector.
         truth: see there.
         classes: number of classes.
         image_ids: the evaluated images, with or without objects.
         seed: of the draws.
     """
-    first, second = (_mean_precisions(each, truth, classes, image_ids, seed) for each in (detections, others))
+    first, second = (
+        np.mean([_mean_precisions(each, truth, classes, image_ids, seed) for each in runs], axis=0)
+        for runs in (detections, others)
+    )
     return interval(first - second)
 
 

@@ -64,10 +64,17 @@ def localization(
 def detection(
     ground_truth: Truth,
     boxes: Annotated[
-        Path | None, typer.Option(help="COCO results .json, folder of comp4_det_test_CLASS.txt, or a .parquet table.")
+        list[Path] | None,
+        typer.Option(
+            help="COCO results .json, folder of comp4_det_test_CLASS.txt, or a .parquet table; several with --baseline."
+        ),
     ] = None,
     baseline: Annotated[
-        Path | None, typer.Option(help="Another detector's boxes: adds the gain in VOC07 mAP and its paired interval.")
+        list[Path] | None,
+        typer.Option(
+            help="Another detector's boxes: adds the gain in VOC07 mAP and its paired interval. Both options again for"
+            " other runs of the two: the gain is that of the means, all else is of the first --boxes."
+        ),
     ] = None,
     maps: ClassMaps = None,
     split: Split = "test",
@@ -84,15 +91,19 @@ def detection(
         from wsol_core.outside.ground_truth import read_ground_truth
         from wsol_core.outside.predicted_boxes import read_boxes
 
-        if boxes is None and baseline is not None:
+        if not boxes and baseline:
             raise InputError("--baseline without --boxes: give both, to hold one against the other")
-        if boxes is None and maps is None:
+        if len(boxes or ()) > 1 and not baseline:
+            raise InputError("several --boxes without --baseline: evaluate them one by one")
+        if not boxes and maps is None:
             raise InputError("nothing to evaluate: give --boxes, or --maps, or both")
         truth = read_ground_truth(ground_truth, split=split)
-        table, cut = (None, 0) if boxes is None else read_boxes(boxes, truth)
+        runs = [read_boxes(path, truth) for path in boxes or ()]
+        table, cut = runs[0] if runs else (None, 0)
         outcome = evaluate_boxes(table, cut, truth, None if maps is None else _opened(stack, maps))
-        if table is not None and baseline is not None:
-            outcome.figures.update(evaluate_gain(table, read_boxes(baseline, truth)[0], truth))
+        if baseline:
+            others = [read_boxes(path, truth)[0] for path in baseline]
+            outcome.figures.update(evaluate_gain([own for own, _ in runs], others, truth))
         _finish(out, outcome)
 
 

@@ -1,5 +1,6 @@
 """Detection figures of anybody's boxes, and of the peaks of anybody's per-class maps."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -67,22 +68,26 @@ def evaluate_boxes(boxes: pd.DataFrame | None, cut: int, truth: Truth, maps: Sco
     return Outcome(f"detection in {len(truth.images)} images", figures, counts, notes, tables, curves)
 
 
-def evaluate_gain(boxes: pd.DataFrame, others: pd.DataFrame, truth: Truth) -> dict[str, float]:
+def evaluate_gain(boxes: Sequence[pd.DataFrame], others: Sequence[pd.DataFrame], truth: Truth) -> dict[str, float]:
     """By how much `boxes` pass `others` in VOC07's mAP, with the 95 % interval of the paired bootstrap over images.
 
+    Both are means over runs; the interval is that of the images that these very runs are measured on.
+
     Args:
-        boxes: as `predicted_boxes.read_boxes` gives them.
+        boxes: as `predicted_boxes.read_boxes` gives them, a table for each run of a detector.
         others: the same of another detector.
         truth: the ground truth of both.
 
     Raises:
         InputError: boxes of either have no class.
     """
-    for table in (boxes, others):
+    for table in (*boxes, *others):
         if (table["label"] == CLASS_AGNOSTIC).any():
             raise InputError("a gain in mAP needs boxes with classes on both sides; some have none (label -1)")
     classes, names = len(truth.classes), truth.images["image_id"].tolist()
-    first, second = (voc_ap(table, truth.boxes, classes, "11").mean for table in (boxes, others))
+    first, second = (
+        float(np.mean([voc_ap(table, truth.boxes, classes, "11").mean for table in runs])) for runs in (boxes, others)
+    )
     low, high = voc_ap_gain_interval(boxes, others, truth.boxes, classes, names, SEED)
     return {"baseline_ap_voc07": second, "gain": first - second, "gain_low": low, "gain_high": high}
 
