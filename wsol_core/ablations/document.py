@@ -85,15 +85,18 @@ def _cells(table: Table, row: Row, found: pd.DataFrame) -> Iterator[str]:
 
 
 def _over_seeds(found: pd.DataFrame, name: str, show: Callable[[float], str] = FORMATS["percent"]) -> str:
-    """The mean over seeds with the lowest and the highest; of a single seed the figure with its bootstrap interval."""
+    """The mean over seeds with the lowest and the highest; of a single seed the figure with its bootstrap interval.
+
+    One number where it does not change with the seed, or has no interval.
+    """
     values = found[name].dropna()
     if values.empty:
         return "-"
     bounds = (values.min(), values.max())
     if len(values) == 1 and f"{name}_low" in found:
         bounds = (found[f"{name}_low"].iloc[0], found[f"{name}_high"].iloc[0])
-    elif len(values) == 1:
-        return show(values.iloc[0])
+    elif bounds[0] == bounds[1]:
+        return show(bounds[0])
     return f"{show(values.mean())} ({show(bounds[0])} to {show(bounds[1])})"
 
 
