@@ -387,6 +387,14 @@ def test_csv(tmp_path: Path) -> None:
     assert listing.annotations["label"].tolist() == [1, 1, 0]
 
 
+def test_a_csv_row_of_an_image_alone_is_no_class(tmp_path: Path) -> None:
+    write(tmp_path, {"boxes.csv": f"{CSV}a.jpg,train,,,,,,\nb.jpg,train,cat,0,0,2,2,\nb.jpg,train,,,,,,\n"})
+    listing = read(tmp_path, "csv")
+    assert listing.classes == ("cat",)
+    assert rows(listing) == [("a", "a.jpg", "train-weaksup", []), ("b", "b.jpg", "train-weaksup", [0])]
+    assert boxes(listing) == [[0, 0, 2, 2]]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -396,6 +404,7 @@ def test_csv(tmp_path: Path) -> None:
         (f"{CSV}a.jpg,dev,cat,0,0,1,1,\n", "line 2: 'dev': is no split"),
         (f"{CSV}a.jpg,train,cat,0,0,1,1,\nb.jpg,train,cat,0,0,1,,\n", "line 3: 'b.jpg': a box needs all"),
         (f"{CSV}a.jpg,train,cat,0,zero,1,1,\n", "line 2: 'a.jpg': a corner is no number"),
+        (f"{CSV}a.jpg,train,,0,0,1,1,\n", "line 2: 'a.jpg': a box needs a class"),
         (f"{CSV}a.jpg,train,cat,0,0,1,1,\na.jpg,test,cat,0,0,1,1,\n", "line 3: 'a.jpg': is in two splits"),
     ],
 )

@@ -20,13 +20,13 @@ SPLIT_NAMES = {
 def read(root: Path, params: DataParams) -> Listing:
     """Read `boxes.csv`, UTF-8 with the columns `COLUMNS` in any order; others are passed over.
 
-    Corners are pixels from the image's corner, `x2, y2` behind the last one; a row without corners is a label alone.
-    `image` counts from the root or from `images/`; the image id is it without suffix. `val` and `valid` are
-    `train-fullsup`. Classes are in alphabetical order.
+    Corners are pixels from the image's corner, `x2, y2` behind the last; a row without corners is a label alone, one
+    without a class too is an image alone. `image` counts from the root or from `images/`; the image id is it without
+    suffix. `val` and `valid` are `train-fullsup`. Classes are in alphabetical order.
 
     Raises:
-        InputError: the file is missing or no such table, or a row has an unknown split or half a box, or an image two
-            splits.
+        InputError: the file is missing or no such table, or a row has an unknown split, half a box or a box of no
+            class, or an image two splits.
     """
     table = _load(root, params.name)
     split, written = table["split"].map(SPLIT_NAMES), (table[CORNERS] != "").sum(axis=1)
@@ -34,13 +34,16 @@ def read(root: Path, params: DataParams) -> Listing:
     _refuse(split.isna(), table["split"], "is no split")
     _refuse(corners.notna().sum(axis=1) != written, table["image"], "a corner is no number")
     _refuse(written.between(1, 3), table["image"], "a box needs all of x1, y1, x2, y2")
+    _refuse((written > 0) & (table["class"] == ""), table["image"], "a box needs a class")
     _refuse(split != split.groupby(table["image"]).transform("first"), table["image"], "is in two splits")
-    classes = sorted(table["class"].unique())
-    label = table["class"].map({name: place for place, name in enumerate(classes)})
+    classes = sorted(set(table["class"]) - {""})
+    place_of = {name: place for place, name in enumerate(classes)}
+    label = [place_of.get(name, -1) for name in table["class"]]
     folder = "images" if (root / "images").is_dir() else ""
-    labels = label.groupby(table["image"]).agg(lambda own: sorted(set(own)))
+    shown = table["class"].groupby(table["image"])
+    labels = {image: sorted(place_of[name] for name in set(own) - {""}) for image, own in shown}
     splits = split.groupby(table["image"]).first()
-    images = [(image_id(name), below(folder, name), splits[name], labels[name]) for name in labels.index]
+    images = [(image_id(name), below(folder, name), splits[name], labels[name]) for name in labels]
     boxes = zip(table["image"], label, corners.to_numpy(), written > 0, strict=True)
     objects = [(image_id(name), place, *box, False, 0) for name, place, box, has_box in boxes if has_box]
     return Listing(tuple(classes), listed(images), annotated(objects), (folder,))
