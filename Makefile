@@ -33,8 +33,8 @@ $(STAMP): pyproject.toml constraints.txt
 repro: $(STAMP) ## Run the pipeline; what has not changed is not run again
 	$(BIN)/dvc repro
 
-test: $(STAMP) ## Run the quick tests
-	$(BIN)/python -m pytest $(ARGS)
+test: $(STAMP) ## Run the quick tests, a process per core
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 slow: $(STAMP) ## Run the tests that take longer than ten seconds
 	$(BIN)/python -m pytest -m slow $(ARGS)

@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 
 os.environ.setdefault("WSOL_WORKERS", "1")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pandas as pd
@@ -15,6 +17,13 @@ from wsol_core.data.index import SPLITS, ImageIndex
 
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+FIRST = ("test_pipeline.py",)
+"""Files that take minutes: where files run side by side, nobody waits for them in the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in FIRST)
 
 
 @pytest.fixture
