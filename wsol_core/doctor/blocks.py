@@ -93,7 +93,10 @@ MODELS: dict[str, type[Block]] = {
 }
 """The model of each block; `*` stands for each of the names that the user chose."""
 
-LISTS = ("rendered", "scanned", "segmentation.sources", "refined", "methods", "class_scores", "segments", "detections")
+LISTS = (
+    "rendered", "scanned", "segmentation.sources", "segmentation.carried", "refined", "methods", "class_scores",
+    "segments", "detections",
+)  # fmt: skip
 PLAIN = ("preset", "seed", "heat_maps", *LISTS)
 
 Place = tuple[str, ...]
