@@ -83,7 +83,7 @@ def test_stage_writes_the_sheets_of_detectors(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     network = "{proposals: objectness/foreground, filter: {threshold: 0.7, exempt: []}}"
     blocks = f"{{oicr: {{network: {network}}}, plain: {{network: {{filter: null}}}}}}"
-    Path("params.yaml").write_text(WORKSPACE.replace("detectors: {}", f"detectors: {blocks}"))
+    Path("params.yaml").write_text(WORKSPACE.replace("\ndetectors: {}", f"\ndetectors: {blocks}"))
     for name in ("oicr", "plain"):
         write_table(tmp_path / f"data/detection/detections/{name}.parquet", make_boxes(make_index("detection")))
     folder = tmp_path / "results/small/pictures/detection"
