@@ -1,16 +1,18 @@
 """FAM's equations by hand, its memory's symmetry, degenerate maps, and steps that lower the loss."""
 
 import math
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from stages import fam_maps, train_fam
+from stages import carried_fam_maps, fam_maps, train_fam
 from wsol_core.backbones.create import BackboneParams
 from wsol_core.class_scores import read_ranked
 from wsol_core.data.index import ImageIndex, write_index
@@ -372,3 +374,12 @@ fam:
         assert parts.labels.tolist() == [0, 1] * 4
     ranked = read_ranked(Path("data/localization/scores/fam.parquet"), small_index)
     assert sorted(ranked[0].tolist()) == [0, 1]
+    other = replace(small_index, table=small_index.table[4:9], classes=("elsewhere",))
+    write_index(Path("data/detection/index.parquet"), other)
+    carried_fam_maps.main("fam")
+    with (
+        MapStore(Path("data/detection/maps/fam.h5")) as carried,
+        MapStore(Path("data/localization/maps/fam.h5")) as maps,
+    ):
+        assert carried.image_ids.tolist() == other.table["image_id"].tolist()
+        np.testing.assert_allclose(carried[:], maps[4:9], atol=1e-3)

@@ -95,7 +95,7 @@ MODELS: dict[str, type[Block]] = {
 
 LISTS = (
     "rendered", "scanned", "segmentation.sources", "segmentation.carried", "refined", "methods", "class_scores",
-    "segments", "detections",
+    "segments", "detections", "carried_fam",
 )  # fmt: skip
 PLAIN = ("preset", "seed", "heat_maps", *LISTS)
 

@@ -1,0 +1,24 @@
+"""FAM, learnt on the localization set -> foreground maps of the detection set. Usage: carried_fam_maps NAME."""
+
+from functools import partial
+from pathlib import Path
+
+from wsol_core.checkpoints import rebuild
+from wsol_core.data.index import read_index
+from wsol_core.errors import run_stage
+from wsol_core.methods.fam import FamParams, build, foreground_maps
+from wsol_core.network_outputs import NetworkOutputs
+
+DATA = Path("data")
+
+
+def main(name: str) -> None:
+    """Run the stage."""
+    learnt, index = (read_index(DATA / each / "index.parquet") for each in ("localization", "detection"))
+    network = partial(build, classes=len(learnt.classes))
+    model, params = rebuild(DATA / "models" / f"{name}.safetensors", FamParams, network)
+    NetworkOutputs(model, params.training, index, DATA / "detection").write_maps(name, foreground_maps)
+
+
+if __name__ == "__main__":
+    run_stage(main)
