@@ -374,6 +374,13 @@ def test_overrides_leaf_by_leaf() -> None:
     assert description({"a.b": ["x", "y"], "c": None}) == "a.b=[x,y] ~c"
 
 
+def test_a_block_of_a_copied_one_can_be_deleted() -> None:
+    params = {"net": {"filter": {"threshold": 0.2, "exempt": ["a"]}, "filters": 1}}
+    copied = {"new": "${net}", "new.filter": None}
+    assert filled(copied, params, {}) == {"new.filters": 1}
+    assert filled(copied | {"new.filter.threshold": 0.5}, params, {}) == {"new.filters": 1, "new.filter.threshold": 0.5}
+
+
 def test_names_stand_for_values_and_blocks() -> None:
     params = {"foreground": {"level": -1, "training": {"epochs": 2, "rates": [1, 2]}}, "start": "parameter"}
     overrides: dict[str, Any] = {

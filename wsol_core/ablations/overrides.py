@@ -18,6 +18,8 @@ Overrides = dict[str, Any]
 def filled(overrides: Overrides, params: Mapping[str, Any], values: Mapping[str, Any]) -> Overrides:
     """`overrides` with what `${NAME}` stands for, leaf by leaf, less deletions of what is not there.
 
+    Later ones count: a deletion takes back what stands inside its key before it, as of a copied block.
+
     Args:
         overrides: of a row.
         params: all parameters in use; `${a.b}` is what stands there, a whole block maybe.
@@ -33,7 +35,12 @@ def filled(overrides: Overrides, params: Mapping[str, Any], values: Mapping[str,
         match = VARIABLE.fullmatch(old) if isinstance(old, str) else None
         return _named(match[1], params, values) if match else old
 
-    new = dict(leaves({key: value(old) for key, old in overrides.items()}))
+    new: Overrides = {}
+    for key, each in leaves({key: value(old) for key, old in overrides.items()}):
+        inside = [known for known in new if each is None and known.startswith(f"{key}.")]
+        for known in inside:
+            del new[known]
+        new[key] = each
     return {key: each for key, each in new.items() if each is not None or _at(params, key) is not MISSING}
 
 
