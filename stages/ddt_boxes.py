@@ -13,7 +13,7 @@ from wsol_core.boxes import BOX_COLUMNS
 from wsol_core.checkpoints import save_checkpoint
 from wsol_core.data.index import TRAIN_WEAKSUP, ImageIndex, read_index
 from wsol_core.data.loading import SquashedImages
-from wsol_core.devices import launch
+from wsol_core.devices import launch, running_precision
 from wsol_core.errors import run_stage
 from wsol_core.files import write_table
 from wsol_core.maps import Kind, create
@@ -34,7 +34,8 @@ def main() -> None:
     images = SquashedImages(index.root, index.table, side, side, network.interpolation)
     labels = index.table["labels"].map(lambda values: values[0]).to_numpy(np.int64)
     training = (index.table["split"] == TRAIN_WEAKSUP).to_numpy()
-    colocalizer = Colocalizer(launch(params.precision), network, images, labels, training, params)
+    fabric = launch(params.precision)
+    colocalizer = Colocalizer(fabric, network, images, labels, training, params)
     with tempfile.TemporaryFile() as spill:
         scores = _collect(colocalizer, len(index.table), spill)
         _write(index, labels, scores)
@@ -44,7 +45,8 @@ def main() -> None:
         for layer, component in enumerate(layers)
         for name in ("mean", "direction")
     }
-    save_checkpoint(Path("data/models/ddt.safetensors"), components, params.model_dump(mode="json"))
+    config = params.model_dump(mode="json")
+    save_checkpoint(Path("data/models/ddt.safetensors"), components, config, running_precision(fabric))
 
 
 def _collect(colocalizer: Colocalizer, count: int, spill: IO[bytes]) -> "np.memmap":

@@ -2,6 +2,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import yaml
 
 from wsol_core import params
 from wsol_core.errors import InputError
@@ -161,3 +162,23 @@ def test_detectors_of_both_kinds_have_names_of_their_own() -> None:
     write("detectors: {}\nlinear_detectors: [a]\n")
     with pytest.raises(InputError, match=r"linear_detectors: .* are not blocks by NAME"):
         params.detectors()
+
+
+def test_the_pipeline_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    write("stages: {train: {params: [training, seed]}}", "dvc.yaml")
+    monkeypatch.setenv("DVC_STAGE", "train")
+    parsed: list[str] = []
+    parse = yaml.load
+
+    def counted(text: str, loader: type[yaml.SafeLoader]) -> object:
+        parsed.append(text)
+        return parse(text, loader)
+
+    monkeypatch.setattr(yaml, "load", counted)
+    params._parse.cache_clear()
+    load()
+    params.seed()
+    load()
+    assert parsed == [Path("dvc.yaml").read_text(), Path("params.yaml").read_text()]
+    write(GOOD.replace("epochs: 10", "epochs: 11"))
+    assert load().epochs == 11

@@ -19,10 +19,12 @@ P = TypeVar("P", bound=Block)
 M = TypeVar("M", bound=nn.Module)
 
 
-def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
-    """Write `tensors`; the metadata holds `config` and the versions of torch and timm, as one JSON text."""
+def save_checkpoint(
+    path: Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any], precision: str = "32-true"
+) -> None:
+    """Write `tensors`; the metadata holds `config`, the precision that ran and the versions of torch and timm."""
     versions = {name: version(name) for name in ("torch", "timm")}
-    metadata = json.dumps({"config": config, "versions": versions}, sort_keys=True)
+    metadata = json.dumps({"config": config, "precision": precision, "versions": versions}, sort_keys=True)
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_path(path) as temporary:
         save_file(contiguous, temporary, {"wsol": metadata})

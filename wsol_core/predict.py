@@ -20,6 +20,7 @@ from torch import Tensor
 from wsol_core.backbones.create import OnBackbone
 from wsol_core.boxes import Boxes
 from wsol_core.data.images import Interpolation, Picture, decode, decode_squashed
+from wsol_core.devices import supported_precision
 from wsol_core.errors import InputError
 from wsol_core.inference import average_views
 from wsol_core.prediction.masks import instance_mask
@@ -80,6 +81,7 @@ class Predictor:
         self._device = find_device(device)
         self._model = network.model.eval().to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._network = network
+        self._autocast = supported_precision(network.precision, self._device.type) == "bf16-mixed"
 
     @classmethod
     def load(
@@ -158,7 +160,7 @@ class Predictor:
             return answers[-1].maps[:, None]
 
         images = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).to(self._device)
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._network.autocast):
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast):
             found = average_views(self._model, predict, images, torch.empty(0), self.card.inference)[:, 0]
         maps = found.float().cpu().numpy().astype(np.float16).astype(np.float32)
         first = answers[0].classes

@@ -15,15 +15,18 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 
 @contextmanager
-def scratch_folder(stage: str, params: Mapping[str, Block], inputs: Sequence[Path], seed: int = 0) -> Iterator[Path]:
+def scratch_folder(
+    stage: str, params: Mapping[str, Block], inputs: Sequence[Path], seed: int = 0, precision: str = ""
+) -> Iterator[Path]:
     """Yield the stage's scratch folder; delete it when the block ends well, keep it for the next run otherwise.
 
-    Its name is a digest of the parameters, the seed, the inputs' bytes and the project's code that is loaded, so that a
-    crash resumes and any change starts afresh. It lies under `WSOL_SCRATCH` (default `.wsol`).
+    Its name is a digest of the parameters, the seed, the precision that runs, the inputs' bytes and the project's code
+    that is loaded, so that a crash resumes and any change starts afresh. It lies under `WSOL_SCRATCH` (default
+    `.wsol`).
     """
     digest = hashlib.blake2b(digest_size=16)
     described = {name: block.model_dump(mode="json") for name, block in params.items()}
-    digest.update(json.dumps([described, seed], sort_keys=True).encode())
+    digest.update(json.dumps([described, seed, precision], sort_keys=True).encode())
     for path in (*inputs, *_loaded_code()):
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())

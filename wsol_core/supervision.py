@@ -15,7 +15,7 @@ from wsol_core.data.images import Interpolation
 from wsol_core.data.index import TRAIN_FULLSUP, TRAIN_WEAKSUP, ImageIndex
 from wsol_core.data.loading import EqualParts, Pairs, SquashedImages, TrainingSet
 from wsol_core.data.targets import ImageTargets, StoredTargets
-from wsol_core.devices import Precision, launch
+from wsol_core.devices import Precision, launch, running_precision
 from wsol_core.errors import InputError
 from wsol_core.maps import MapStore
 from wsol_core.params import seed
@@ -146,10 +146,12 @@ def train_on_pairs(
     train, held_out = (pairs(model, split) for split in (TRAIN_WEAKSUP, TRAIN_FULLSUP))
     if train is None:
         raise InputError(f"data set {data_set!r} has no image in {TRAIN_WEAKSUP}; nothing to train on")
-    with scratch_folder(f"train-{name}", {"params": params}, inputs, number) as folder:
+    runs = running_precision(fabric)
+    with scratch_folder(f"train-{name}", {"params": params}, inputs, number, runs) as folder:
         trainer = Trainer(fabric, model, loss, params.training, number, folder)
         history = trainer.fit(train, held_out)
         if fabric.is_global_zero:
             config = params.model_dump(mode="json")
-            save_checkpoint(Path(f"data/models/{name}.safetensors"), trainer.model.module.state_dict(), config)
+            tensors = trainer.model.module.state_dict()
+            save_checkpoint(Path(f"data/models/{name}.safetensors"), tensors, config, runs)
             write_loss_curve(Path(f"data/models/loss-{name}.csv"), history)

@@ -4,7 +4,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from wsol_core.data.scan import worker_count
@@ -60,30 +60,23 @@ def _check_disks(cache: Path) -> Iterator[Finding]:
 
 
 def _check_device() -> Iterator[Finding]:
+    """The device, and the precision that runs there where the parameters have bf16-mixed."""
     import torch
 
-    wanted = os.environ.get("WSOL_DEVICE", "auto")
-    there: dict[str, Callable[[], bool]] = {
-        "auto": lambda: True, "cpu": lambda: True, "cuda": torch.cuda.is_available, "gpu": torch.cuda.is_available,
-        "mps": torch.backends.mps.is_available,
-    }  # fmt: skip
-    if wanted not in there or not there[wanted]():
-        reason = "is not there" if wanted in there else "is none of auto, cpu, cuda and mps"
-        yield Finding("error", "machine", f"WSOL_DEVICE={wanted}: the device {reason}; unset it or name another")
-    elif torch.cuda.is_available() and wanted in ("auto", "cuda", "gpu"):
-        yield Finding("note", "machine", f"device: {torch.cuda.device_count()} x {torch.cuda.get_device_name()}")
-        if not torch.cuda.is_bf16_supported(including_emulation=False):
-            yield _slow_bf16("this GPU")
-    elif torch.backends.mps.is_available() and wanted in ("auto", "mps"):
-        yield Finding("note", "machine", "device: mps")
-    else:
-        yield Finding("note", "machine", f"device: cpu, {torch.get_num_threads()} threads")
-        if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-            yield _slow_bf16("this CPU")
+    from wsol_core.devices import choose_precision, device_type
 
-
-def _slow_bf16(place: str) -> Finding:
-    return Finding("warning", "machine", f"{place} has no bfloat16 of its own; precision: 32-true is likely faster")
+    kind, errors = tried("machine", device_type)
+    if kind is None:
+        yield from errors
+        return
+    name = f"{kind}, {torch.get_num_threads()} threads" if kind == "cpu" else kind
+    if kind == "cuda":
+        name = f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
+    yield Finding("note", "machine", f"device: {name}")
+    chosen, errors = tried("machine", lambda: choose_precision("bf16-mixed", kind))
+    yield from errors
+    if chosen is not None:
+        yield Finding("note", "machine", f"bf16-mixed runs as {chosen.precision}: {chosen.reason}")
 
 
 def _memory_text() -> str:

@@ -18,6 +18,7 @@ from wsol_core import pixel_supervision
 from wsol_core.backbones.create import OnBackbone
 from wsol_core.background_classifier import GradientParams, build_binary, gradient_maps
 from wsol_core.checkpoints import rebuild
+from wsol_core.devices import Precision
 from wsol_core.methods import bcct, bcct_joint, fam, psol, sec, spol, two_phase, wsfl
 from wsol_core.mff_net import fuse
 from wsol_core.pixel_supervision import CTParams
@@ -61,7 +62,7 @@ class Network:
     model: OnBackbone
     look: Look
     side: int
-    autocast: bool
+    precision: Precision
     exportable: bool
 
 
@@ -74,9 +75,8 @@ def load_network(path: Path, kind: str, classes: int) -> Network:
     made = KINDS[kind]
     model, params = rebuild(path, made.params, lambda params: made.build(params, classes))
     training = params.training
-    autocast = training.precision == "bf16-mixed"
     look = made.look(params)
-    return Network(model.eval(), look, training.inference_side, autocast, not made.differentiates)
+    return Network(model.eval(), look, training.inference_side, training.precision, not made.differentiates)
 
 
 def _agnostic(build: Callable[[Any], OnBackbone]) -> Callable[[Any, int], OnBackbone]:
