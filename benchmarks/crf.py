@@ -15,9 +15,10 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from benchmarks.against_forward import ReadyImages, bare_forward, measure
-from wsol_core import crf, exact_crf
 from wsol_core.backbones.create import BackboneParams, create_backbone
-from wsol_core.devices import launch
+from wsol_core.engine.devices import launch
+from wsol_core.maps import crf
+from wsol_core.methods.sec import exact_crf
 
 FORWARD_GOAL, LIBRARY_GOAL = 1.0, 3.0
 LABELS, ROUNDS = 21, 5

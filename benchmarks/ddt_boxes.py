@@ -11,8 +11,8 @@ import numpy as np
 from benchmarks.against_forward import ReadyImages, bare_forward, measure
 from wsol_core.backbones.create import Backbone, BackboneParams, create_backbone
 from wsol_core.data.loading import SquashedImages
-from wsol_core.devices import launch
-from wsol_core.methods.ddt import Colocalizer, DDTParams
+from wsol_core.engine.devices import launch
+from wsol_core.methods.ddt.colocalization import Colocalizer, DDTParams
 
 GOAL = 0.85
 CLASSES, PER_CLASS = 2, 30

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from benchmarks.against_forward import ReadyImages, measure
-from wsol_core import inference
 from wsol_core.backbones.create import BackboneParams, create_backbone
 from wsol_core.data.index import ImageIndex
-from wsol_core.descriptions import DescriptionParams, ProposalDescriber, describe_proposals
-from wsol_core.devices import launch
+from wsol_core.detection.proposal_features import DescriptionParams, ProposalDescriber, describe_proposals
+from wsol_core.engine import inference
+from wsol_core.engine.devices import launch
 
 GOAL = 0.8
 IMAGES, PROPOSALS, ROUNDS = 16, 300, 3

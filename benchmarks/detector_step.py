@@ -20,12 +20,12 @@ from torch import Tensor
 from benchmarks.against_forward import ReadyImages, measure
 from wsol_core.backbones.create import Backbone, BackboneParams, create_backbone
 from wsol_core.data.loading import SquashedImages, TrainingSet
-from wsol_core.detection_heads import DetectorLoss
-from wsol_core.detector import DetectorParams, build
-from wsol_core.devices import launch
-from wsol_core.proposal_targets import ProposalTargets
-from wsol_core.training import Trainer
-from wsol_core.training_params import TrainingParams
+from wsol_core.detection.detector import DetectorParams, build
+from wsol_core.detection.heads import DetectorLoss
+from wsol_core.detection.proposal_targets import ProposalTargets
+from wsol_core.engine.devices import launch
+from wsol_core.engine.training import Trainer
+from wsol_core.engine.training_params import TrainingParams
 
 GOAL = 0.35
 IMAGES, ROUNDS, PROPOSALS = 32, 3, 300

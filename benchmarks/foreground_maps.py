@@ -11,13 +11,13 @@ from unittest.mock import patch
 import pandas as pd
 
 from benchmarks.against_forward import ReadyImages, bare_forward, measure
-from wsol_core import inference
 from wsol_core.backbones.create import BackboneParams
 from wsol_core.data.index import ImageIndex
-from wsol_core.devices import launch
-from wsol_core.inference import InferenceParams
-from wsol_core.methods.wsfl import ForegroundParams, build, foreground_maps
-from wsol_core.training_params import TrainingParams
+from wsol_core.engine import inference
+from wsol_core.engine.devices import launch
+from wsol_core.engine.inference import InferenceParams
+from wsol_core.engine.training_params import TrainingParams
+from wsol_core.methods.wsfl.foreground import ForegroundParams, build, foreground_maps
 
 GOAL = 0.85
 IMAGES, ROUNDS = 256, 5

@@ -11,7 +11,7 @@ import time
 import torch
 from torch import Tensor
 
-from wsol_core.gaussian import GaussianParams, pseudo_labels
+from wsol_core.methods.spol.gaussian import GaussianParams, pseudo_labels
 
 GOAL = 2000
 MAPS, TURNS = 256, 15

@@ -19,10 +19,10 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from wsol_core.core.files import write_json, write_table
+from wsol_core.core.map_store import CLASS_AGNOSTIC, Kind, MapStore, create
 from wsol_core.data.index import SPLITS, ImageIndex, write_annotations, write_index
-from wsol_core.files import write_json, write_table
-from wsol_core.localize import localize
-from wsol_core.maps import CLASS_AGNOSTIC, Kind, MapStore, create
+from wsol_core.maps.localize import localize
 
 GOAL_SECONDS, GOAL_MIB = 1.0, 500.0
 IMAGES, PICTURES, CLASSES, SIDE, RESOLUTION = 10_000, 240, 200, 28, 56
@@ -33,7 +33,7 @@ AT_ONCE = 6
 DATA = Path("data/localization")
 SERVER = """
 import resource, sys
-from wsol_core.cli import app
+from wsol_core.cli.app import app
 try:
     app(["inspect", "--port", "0"])
 finally:

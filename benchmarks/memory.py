@@ -20,15 +20,15 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.against_forward import ReadyImages
-from wsol_core import inference
 from wsol_core.backbones.create import Backbone, BackboneParams, OnBackbone
 from wsol_core.backbones.pyramid import TORCHVISION, Chain, Pyramid
 from wsol_core.data.index import ImageIndex
 from wsol_core.data.loading import SquashedImages
-from wsol_core.devices import launch
-from wsol_core.inference import InferenceParams
-from wsol_core.methods.ddt import Colocalizer, DDTParams
-from wsol_core.training_params import TrainingParams
+from wsol_core.engine import inference
+from wsol_core.engine.devices import launch
+from wsol_core.engine.inference import InferenceParams
+from wsol_core.engine.training_params import TrainingParams
+from wsol_core.methods.ddt.colocalization import Colocalizer, DDTParams
 
 BOUND_MIB = 32
 FEW, MANY = 1_000, 20_000

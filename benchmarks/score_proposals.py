@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from wsol_core.boxes import Boxes
-from wsol_core.objectness import objectness
+from wsol_core.core.boxes import Boxes
+from wsol_core.proposals.objectness import objectness
 
 GOAL, GOAL_MS = 100, 1.0
 WIDTH, HEIGHT, BOXES = 500, 375, 2000

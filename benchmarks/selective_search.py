@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from wsol_core.data.index import ImageIndex
-from wsol_core.selective_search import SearchParams, search_proposals
+from wsol_core.proposals.selective_search import SearchParams, search_proposals
 
 GOAL = 1.8
 PICTURES, WIDTH, HEIGHT = 100, 500, 375

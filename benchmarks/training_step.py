@@ -20,10 +20,11 @@ from lightning_fabric import Fabric
 from benchmarks.against_forward import ReadyImages, measure
 from wsol_core.backbones.create import BackboneParams, OnBackbone
 from wsol_core.data.loading import Batch, SquashedImages, TrainingSet
-from wsol_core.devices import launch
-from wsol_core.methods import spol, wsfl
-from wsol_core.training import Loss, Trainer, parameter_groups
-from wsol_core.training_params import TrainingParams
+from wsol_core.engine.devices import launch
+from wsol_core.engine.training import Loss, Trainer, parameter_groups
+from wsol_core.engine.training_params import TrainingParams
+from wsol_core.methods.spol import networks as spol
+from wsol_core.methods.wsfl import foreground as wsfl
 
 GOAL = 0.85
 IMAGES, ROUNDS, CLASSES = 512, 3, 200

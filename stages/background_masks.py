@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from wsol_core.background_classifier import largest_parts
-from wsol_core.errors import run_stage
-from wsol_core.maps import Kind, MapStore, create
-from wsol_core.methods.bcct import BCCTParams
-from wsol_core.params import load
+from wsol_core.core.errors import run_stage
+from wsol_core.core.map_store import Kind, MapStore, create
+from wsol_core.core.params import load
+from wsol_core.methods.bcct.binary import largest_parts
+from wsol_core.methods.bcct.ct import BCCTParams
 
 DATA = Path("data/localization")
 

@@ -3,11 +3,11 @@
 from functools import partial
 from pathlib import Path
 
-from wsol_core.background_classifier import GradientParams, build_features, gradient_maps
+from wsol_core.core.errors import run_stage
+from wsol_core.core.params import load
 from wsol_core.data.index import read_index
-from wsol_core.errors import run_stage
-from wsol_core.network_outputs import NetworkOutputs
-from wsol_core.params import load
+from wsol_core.engine.writer import NetworkOutputs
+from wsol_core.methods.bcct.binary import GradientParams, build_features, gradient_maps
 
 DATA = Path("data/localization")
 

@@ -3,12 +3,12 @@
 from functools import partial
 from pathlib import Path
 
-from wsol_core.checkpoints import rebuild
+from wsol_core.core.errors import run_stage
 from wsol_core.data.index import read_index
-from wsol_core.errors import run_stage
-from wsol_core.inference import AGNOSTIC
-from wsol_core.methods.spol import CamParams, activation_maps, branch_maps, build_cam
-from wsol_core.network_outputs import NetworkOutputs
+from wsol_core.engine.checkpoints import rebuild
+from wsol_core.engine.inference import AGNOSTIC
+from wsol_core.engine.writer import NetworkOutputs
+from wsol_core.methods.spol.networks import CamParams, activation_maps, branch_maps, build_cam
 
 DATA = Path("data/localization")
 

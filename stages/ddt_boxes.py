@@ -9,16 +9,16 @@ import torch
 from tqdm import tqdm
 
 from wsol_core.backbones.create import create_backbone
-from wsol_core.boxes import BOX_COLUMNS
-from wsol_core.checkpoints import save_checkpoint
+from wsol_core.core.boxes import BOX_COLUMNS
+from wsol_core.core.errors import run_stage
+from wsol_core.core.files import write_table
+from wsol_core.core.map_store import Kind, create
+from wsol_core.core.params import load
 from wsol_core.data.index import TRAIN_WEAKSUP, ImageIndex, read_index
 from wsol_core.data.loading import SquashedImages
-from wsol_core.devices import launch, running_precision
-from wsol_core.errors import run_stage
-from wsol_core.files import write_table
-from wsol_core.maps import Kind, create
-from wsol_core.methods.ddt import Colocalizer, DDTParams, pseudo_box
-from wsol_core.params import load
+from wsol_core.engine.checkpoints import save_checkpoint
+from wsol_core.engine.devices import launch, running_precision
+from wsol_core.methods.ddt.colocalization import Colocalizer, DDTParams, pseudo_box
 
 DATA = Path("data/localization")
 WRITE_ROWS = 1024

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
+from wsol_core.core.errors import run_stage
+from wsol_core.core.files import read_table
+from wsol_core.core.params import load
 from wsol_core.data.index import read_index
-from wsol_core.descriptions import DescriptionParams, describe_proposals
-from wsol_core.errors import run_stage
-from wsol_core.files import read_table
-from wsol_core.params import load
-from wsol_core.proposal_targets import relative_proposals
+from wsol_core.detection.proposal_features import DescriptionParams, describe_proposals
+from wsol_core.detection.proposal_targets import relative_proposals
 
 DATA = Path("data/detection")
 

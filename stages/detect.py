@@ -3,13 +3,13 @@
 from functools import partial
 from pathlib import Path
 
-from wsol_core.checkpoints import rebuild
+from wsol_core.core.errors import run_stage
+from wsol_core.core.files import read_table, write_table
+from wsol_core.core.params import load
 from wsol_core.data.index import read_index
-from wsol_core.detections import DetectParams, detect
-from wsol_core.detector import DetectorParams, build
-from wsol_core.errors import run_stage
-from wsol_core.files import read_table, write_table
-from wsol_core.params import load
+from wsol_core.detection.detector import DetectorParams, build
+from wsol_core.detection.infer import DetectParams, detect
+from wsol_core.engine.checkpoints import rebuild
 
 DATA = Path("data/detection")
 

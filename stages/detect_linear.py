@@ -3,15 +3,15 @@
 from functools import partial
 from pathlib import Path
 
-from wsol_core.checkpoints import rebuild
+from wsol_core.core.errors import run_stage
+from wsol_core.core.files import read_table, write_table
+from wsol_core.core.params import load
 from wsol_core.data.index import read_index
-from wsol_core.descriptions import DescriptionStore
-from wsol_core.errors import run_stage
-from wsol_core.files import read_table, write_table
-from wsol_core.linear_detections import detect
-from wsol_core.linear_detector import LinearDetector, LinearDetectorParams
-from wsol_core.params import load
-from wsol_core.selection import SelectionParams
+from wsol_core.detection.infer_linear import detect
+from wsol_core.detection.linear_detector import LinearDetector, LinearDetectorParams
+from wsol_core.detection.postprocess import SelectionParams
+from wsol_core.detection.proposal_features import DescriptionStore
+from wsol_core.engine.checkpoints import rebuild
 
 DATA = Path("data/detection")
 

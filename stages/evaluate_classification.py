@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from wsol_core import params
-from wsol_core.class_scores import read_ranked
-from wsol_core.classification import evaluate
+from wsol_core.core import params
+from wsol_core.core.errors import run_stage
+from wsol_core.core.files import read_table, write_json
+from wsol_core.data.class_scores import read_ranked
 from wsol_core.data.index import read_annotations, read_index
-from wsol_core.errors import run_stage
-from wsol_core.files import read_table, write_json
+from wsol_core.evaluation.classification import evaluate
 
 DATA = Path("data/localization")
 

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from wsol_core import params
+from wsol_core.core import params
+from wsol_core.core.errors import run_stage
+from wsol_core.core.files import read_table, write_csv, write_json
 from wsol_core.data.index import read_annotations, read_index
-from wsol_core.detection_scores import evaluate
-from wsol_core.errors import run_stage
-from wsol_core.files import read_table, write_csv, write_json
+from wsol_core.evaluation.detection import evaluate
 
 DATA = Path("data/detection")
 

@@ -3,12 +3,12 @@
 from contextlib import ExitStack
 from pathlib import Path
 
-from wsol_core import params
+from wsol_core.core import params
+from wsol_core.core.errors import run_stage
+from wsol_core.core.files import write_csv, write_json
+from wsol_core.core.map_store import MapStore
 from wsol_core.data.index import read_annotations, read_index
-from wsol_core.errors import run_stage
-from wsol_core.files import write_csv, write_json
-from wsol_core.heat_map_scores import evaluate
-from wsol_core.maps import MapStore
+from wsol_core.evaluation.heat_maps import evaluate
 
 DATA = Path("data/detection")
 

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from wsol_core import params
+from wsol_core.core import params
+from wsol_core.core.errors import run_stage
+from wsol_core.core.files import read_table, write_csv, write_json
+from wsol_core.core.map_store import MapStore
 from wsol_core.data.index import read_annotations, read_index
-from wsol_core.errors import run_stage
-from wsol_core.evaluation import evaluate
-from wsol_core.figures import rounded
-from wsol_core.files import read_table, write_csv, write_json
-from wsol_core.localize import LocalizeParams, read_threshold
-from wsol_core.maps import MapStore
+from wsol_core.evaluation.figures import rounded
+from wsol_core.evaluation.localization import evaluate
+from wsol_core.maps.localize import LocalizeParams, read_threshold
 
 DATA = Path("data/localization")
 

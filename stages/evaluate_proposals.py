@@ -4,12 +4,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from wsol_core.core.errors import run_stage
+from wsol_core.core.files import read_table, write_json
+from wsol_core.core.params import load, preset
 from wsol_core.data.index import read_annotations, read_index
-from wsol_core.errors import run_stage
-from wsol_core.files import read_table, write_json
-from wsol_core.params import load, preset
-from wsol_core.proposal_scores import COUNTS, evaluate
-from wsol_core.proposals import ProposalParams, choose
+from wsol_core.evaluation.proposals import COUNTS, evaluate
+from wsol_core.proposals.selection import ProposalParams, choose
 
 
 def main(data_set: str) -> None:

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from wsol_core import params
-from wsol_core.class_masks import ClassMasks
+from wsol_core.core import params
+from wsol_core.core.errors import run_stage
+from wsol_core.core.files import write_csv, write_json
+from wsol_core.data.class_masks import ClassMasks
 from wsol_core.data.index import read_annotations, read_index
-from wsol_core.errors import run_stage
-from wsol_core.files import write_csv, write_json
-from wsol_core.outside.label_masks import LabelMasks
-from wsol_core.segment_scores import evaluate
+from wsol_core.data.label_masks import LabelMasks
+from wsol_core.evaluation.segmentation import evaluate
 
 DATA = Path("data/detection")
 

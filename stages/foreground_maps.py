@@ -5,11 +5,11 @@ Usage: foreground_maps SET [NAME], NAME being `foreground`, a transferred classi
 
 from pathlib import Path
 
-from wsol_core.checkpoints import rebuild
+from wsol_core.core.errors import run_stage
 from wsol_core.data.index import read_index
-from wsol_core.errors import run_stage
-from wsol_core.methods.wsfl import ForegroundParams, build, foreground_maps
-from wsol_core.network_outputs import NetworkOutputs
+from wsol_core.engine.checkpoints import rebuild
+from wsol_core.engine.writer import NetworkOutputs
+from wsol_core.methods.wsfl.foreground import ForegroundParams, build, foreground_maps
 
 
 def main(set_name: str, name: str = "foreground") -> None:

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import torch
 
-from wsol_core.errors import run_stage
-from wsol_core.gaussian import GaussianParams, pseudo_labels
-from wsol_core.maps import Kind, MapStore, create
-from wsol_core.params import load
+from wsol_core.core.errors import run_stage
+from wsol_core.core.map_store import Kind, MapStore, create
+from wsol_core.core.params import load
+from wsol_core.methods.spol.gaussian import GaussianParams, pseudo_labels
 
 DATA = Path("data/localization")
 

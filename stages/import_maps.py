@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
+from wsol_core.core.errors import run_stage
+from wsol_core.core.map_store import Kind, create
+from wsol_core.core.params import load
 from wsol_core.data.index import read_index
-from wsol_core.errors import run_stage
-from wsol_core.import_maps import ImportParams, import_maps
-from wsol_core.maps import Kind, create
-from wsol_core.outside.score_maps import open_maps
-from wsol_core.params import load
+from wsol_core.external.import_maps import ImportParams, import_maps
+from wsol_core.external.score_maps import open_maps
 
 
 def main(method: str) -> None:

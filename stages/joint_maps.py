@@ -3,13 +3,13 @@
 from functools import partial
 from pathlib import Path
 
-from wsol_core.checkpoints import rebuild
+from wsol_core.core.errors import run_stage
 from wsol_core.data.index import read_index
-from wsol_core.errors import run_stage
-from wsol_core.inference import AGNOSTIC
-from wsol_core.methods.bcct_joint import JointParams, build_joint
-from wsol_core.network_outputs import NetworkOutputs
-from wsol_core.pixel_supervision import branch_maps, class_maps, class_probabilities
+from wsol_core.engine.checkpoints import rebuild
+from wsol_core.engine.inference import AGNOSTIC
+from wsol_core.engine.writer import NetworkOutputs
+from wsol_core.methods.bcct.joint import JointParams, build_joint
+from wsol_core.methods.bcct.pixel_supervision import branch_maps, class_maps, class_probabilities
 
 DATA = Path("data/localization")
 

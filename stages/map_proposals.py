@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
+from wsol_core.core.errors import run_stage
+from wsol_core.core.files import write_table
+from wsol_core.core.map_store import MapStore
+from wsol_core.core.params import load
 from wsol_core.data.index import read_index
-from wsol_core.errors import run_stage
-from wsol_core.files import write_table
-from wsol_core.map_proposals import MapProposalParams, propose
-from wsol_core.maps import MapStore
-from wsol_core.params import load
+from wsol_core.proposals.map_proposals import MapProposalParams, propose
 
 DATA = Path("data/detection")
 

@@ -3,12 +3,12 @@
 from functools import partial
 from pathlib import Path
 
-from wsol_core.checkpoints import rebuild
+from wsol_core.core.errors import run_stage
 from wsol_core.data.index import read_index
-from wsol_core.errors import run_stage
-from wsol_core.inference import Rows
-from wsol_core.methods.two_phase import LaterPhaseParams, PhaseParams, build, weighted_maps
-from wsol_core.network_outputs import NetworkOutputs
+from wsol_core.engine.checkpoints import rebuild
+from wsol_core.engine.inference import Rows
+from wsol_core.engine.writer import NetworkOutputs
+from wsol_core.methods.two_phase.phases import LaterPhaseParams, PhaseParams, build, weighted_maps
 
 PHASES = {"one": PhaseParams, "two": LaterPhaseParams}
 

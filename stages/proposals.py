@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
+from wsol_core.core.errors import run_stage
+from wsol_core.core.files import read_table, write_table
+from wsol_core.core.params import load
 from wsol_core.data.index import read_index
-from wsol_core.errors import run_stage
-from wsol_core.files import read_table, write_table
-from wsol_core.params import load
-from wsol_core.proposals import ProposalParams, choose
+from wsol_core.proposals.selection import ProposalParams, choose
 
 
 def main(data_set: str) -> None:

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from wsol_core.data.demo import SETS, render_background, render_set
-from wsol_core.data.scenes import DemoParams
-from wsol_core.errors import InputError, run_stage
-from wsol_core.params import load
+from wsol_core.core.errors import InputError, run_stage
+from wsol_core.core.params import load
+from wsol_core.datasets.demo import SETS, render_background, render_set
+from wsol_core.datasets.scenes import DemoParams
 
 ASSETS = Path("data/demo")
 

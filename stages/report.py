@@ -5,17 +5,15 @@ from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
 
-from wsol_core import params
-from wsol_core.class_masks import ClassMasks
-from wsol_core.class_sheets import heat_maps, segmentations
+from wsol_core.core import params
+from wsol_core.core.errors import run_stage
+from wsol_core.core.files import atomic_path, read_table
+from wsol_core.core.map_store import MapStore
+from wsol_core.data.class_masks import ClassMasks
 from wsol_core.data.index import TEST, TRAIN_WEAKSUP, read_annotations, read_index
-from wsol_core.detection_sheets import detections, filtered
-from wsol_core.errors import run_stage
-from wsol_core.files import atomic_path, read_table
-from wsol_core.maps import MapStore
-from wsol_core.outside.label_masks import LabelMasks
-from wsol_core.pictures import BLUE, RED, Picture, write_jpeg
-from wsol_core.report import (
+from wsol_core.data.label_masks import LabelMasks
+from wsol_core.visualization.class_sheets import heat_maps, segmentations
+from wsol_core.visualization.contact_sheets import (
     Draw,
     ObjectnessParams,
     Report,
@@ -25,6 +23,8 @@ from wsol_core.report import (
     draw_result,
     draw_store,
 )
+from wsol_core.visualization.detection_sheets import detections, filtered
+from wsol_core.visualization.pictures import BLUE, RED, Picture, write_jpeg
 
 LOCALIZATION, DETECTION = "localization", "detection"
 SEGMENTATION = "segmentation-"

@@ -3,13 +3,13 @@
 from functools import partial
 from pathlib import Path
 
-from wsol_core.checkpoints import rebuild
+from wsol_core.core.errors import run_stage
+from wsol_core.core.params import load
 from wsol_core.data.index import read_index
-from wsol_core.errors import run_stage
-from wsol_core.methods.two_phase import PhaseParams, build
-from wsol_core.network_outputs import NetworkOutputs
-from wsol_core.params import load
-from wsol_core.saliency import SaliencyParams, saliency_maps
+from wsol_core.engine.checkpoints import rebuild
+from wsol_core.engine.writer import NetworkOutputs
+from wsol_core.methods.two_phase.phases import PhaseParams, build
+from wsol_core.methods.two_phase.saliency import SaliencyParams, saliency_maps
 
 DATA = Path("data/detection")
 

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from wsol_core.data.listing import DataParams
+from wsol_core.core.errors import run_stage
+from wsol_core.core.files import write_table
+from wsol_core.core.params import load
 from wsol_core.data.roots import find_root
-from wsol_core.data.scan import list_files, worker_count
-from wsol_core.errors import run_stage
-from wsol_core.files import write_table
-from wsol_core.params import load
+from wsol_core.datasets.listing import DataParams
+from wsol_core.datasets.scan import list_files, worker_count
 
 
 def main(set_name: str) -> None:

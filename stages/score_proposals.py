@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
+from wsol_core.core.errors import run_stage
+from wsol_core.core.files import read_table, write_table
+from wsol_core.core.map_store import MapStore
 from wsol_core.data.index import read_index
-from wsol_core.errors import run_stage
-from wsol_core.files import read_table, write_table
-from wsol_core.maps import MapStore
-from wsol_core.objectness import score_proposals
+from wsol_core.proposals.objectness import score_proposals
 
 
 def main(data_set: str, method: str) -> None:

@@ -3,11 +3,11 @@
 from functools import partial
 from pathlib import Path
 
-from wsol_core.checkpoints import rebuild
+from wsol_core.core.errors import run_stage
 from wsol_core.data.index import read_index
-from wsol_core.errors import run_stage
-from wsol_core.methods.sec import SecParams, build, label_maps, label_rows
-from wsol_core.network_outputs import NetworkOutputs
+from wsol_core.engine.checkpoints import rebuild
+from wsol_core.engine.writer import NetworkOutputs
+from wsol_core.methods.sec.network import SecParams, build, label_maps, label_rows
 
 DATA = Path("data/detection")
 

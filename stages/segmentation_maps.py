@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from wsol_core.checkpoints import rebuild
+from wsol_core.core.errors import run_stage
 from wsol_core.data.index import read_index
-from wsol_core.errors import run_stage
-from wsol_core.methods.spol import SegmentationParams, build, segmentation_maps
-from wsol_core.network_outputs import NetworkOutputs
+from wsol_core.engine.checkpoints import rebuild
+from wsol_core.engine.writer import NetworkOutputs
+from wsol_core.methods.spol.networks import SegmentationParams, build, segmentation_maps
 
 
 def main(set_name: str, source: str) -> None:

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
+from wsol_core.core.errors import run_stage
+from wsol_core.core.map_store import MapStore
+from wsol_core.core.params import load
+from wsol_core.core.scratch import scratch_folder
 from wsol_core.data.index import read_index
-from wsol_core.errors import run_stage
-from wsol_core.maps import MapStore
-from wsol_core.params import load
-from wsol_core.scratch import scratch_folder
-from wsol_core.segments import SegmentParams, write_segments
+from wsol_core.methods.sec.segments import SegmentParams, write_segments
 
 DATA = Path("data/detection")
 INDEX = DATA / "index.parquet"

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
+from wsol_core.core.errors import run_stage
+from wsol_core.core.files import write_table
+from wsol_core.core.params import load
+from wsol_core.core.scratch import scratch_folder
 from wsol_core.data.index import read_index
-from wsol_core.errors import run_stage
-from wsol_core.files import write_table
-from wsol_core.params import load
-from wsol_core.scratch import scratch_folder
-from wsol_core.selective_search import SearchParams, search_proposals
+from wsol_core.proposals.selective_search import SearchParams, search_proposals
 
 DATA = Path("data/detection")
 

@@ -3,12 +3,12 @@
 from functools import partial
 from pathlib import Path
 
-from wsol_core.background import BackgroundParams, background_images
-from wsol_core.background_classifier import GradientParams, binary_loss, build_binary
+from wsol_core.core.errors import run_stage
+from wsol_core.core.params import load
 from wsol_core.data.index import read_index
-from wsol_core.errors import run_stage
-from wsol_core.params import load
-from wsol_core.supervision import has_label, train_network
+from wsol_core.datasets.background import BackgroundParams, background_images
+from wsol_core.engine.fit import has_label, train_network
+from wsol_core.methods.bcct.binary import GradientParams, binary_loss, build_binary
 
 INDEX = Path("data/localization/index.parquet")
 

@@ -3,12 +3,12 @@
 from functools import partial
 from pathlib import Path
 
+from wsol_core.core.errors import run_stage
+from wsol_core.core.params import load
 from wsol_core.data.index import read_index
-from wsol_core.errors import run_stage
-from wsol_core.methods.bcct import BCCTParams, ct_loss, labelled_masks
-from wsol_core.params import load
-from wsol_core.pixel_supervision import build, several_classes
-from wsol_core.supervision import stored_maps, train_network
+from wsol_core.engine.fit import stored_maps, train_network
+from wsol_core.methods.bcct.ct import BCCTParams, ct_loss, labelled_masks
+from wsol_core.methods.bcct.pixel_supervision import build, several_classes
 
 DATA = Path("data/localization")
 INDEX = DATA / "index.parquet"

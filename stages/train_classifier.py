@@ -3,11 +3,11 @@
 from functools import partial
 from pathlib import Path
 
+from wsol_core.core.errors import run_stage
+from wsol_core.core.params import load
 from wsol_core.data.index import read_index
-from wsol_core.errors import run_stage
-from wsol_core.methods.classifier import ClassifierParams, build, classification_loss
-from wsol_core.params import load
-from wsol_core.supervision import class_labels, train_network
+from wsol_core.engine.fit import class_labels, train_network
+from wsol_core.methods.classifier.network import ClassifierParams, build, classification_loss
 
 INDEX = Path("data/localization/index.parquet")
 

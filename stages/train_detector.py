@@ -3,15 +3,15 @@
 from functools import partial
 from pathlib import Path
 
+from wsol_core.core.errors import run_stage
+from wsol_core.core.files import read_table
+from wsol_core.core.params import load
 from wsol_core.data.index import read_index
-from wsol_core.detection_heads import DetectorLoss
-from wsol_core.detector import DetectorParams, build
-from wsol_core.errors import run_stage
-from wsol_core.files import read_table
-from wsol_core.oracle import refuse_hidden_oracle
-from wsol_core.params import load
-from wsol_core.proposal_targets import proposal_targets
-from wsol_core.supervision import train_network
+from wsol_core.detection.detector import DetectorParams, build
+from wsol_core.detection.heads import DetectorLoss
+from wsol_core.detection.proposal_targets import proposal_targets
+from wsol_core.engine.fit import train_network
+from wsol_core.maps.oracle import refuse_hidden_oracle
 
 DATA = Path("data/detection")
 

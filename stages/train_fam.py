@@ -5,11 +5,11 @@ from pathlib import Path
 
 import torch
 
+from wsol_core.core.errors import run_stage
+from wsol_core.core.params import load
 from wsol_core.data.index import TRAIN_WEAKSUP, read_index
-from wsol_core.errors import run_stage
-from wsol_core.methods.fam import FamParams, build, class_weights, joint_loss
-from wsol_core.params import load
-from wsol_core.supervision import class_labels, train_network
+from wsol_core.engine.fit import class_labels, train_network
+from wsol_core.methods.fam.network import FamParams, build, class_weights, joint_loss
 
 INDEX = Path("data/localization/index.parquet")
 

@@ -3,11 +3,11 @@
 from functools import partial
 from pathlib import Path
 
+from wsol_core.core.errors import run_stage
+from wsol_core.core.params import load
 from wsol_core.data.index import read_index
-from wsol_core.errors import run_stage
-from wsol_core.methods.wsfl import ForegroundParams, build, foreground_loss
-from wsol_core.params import load
-from wsol_core.supervision import stored_maps, train_network
+from wsol_core.engine.fit import stored_maps, train_network
+from wsol_core.methods.wsfl.foreground import ForegroundParams, build, foreground_loss
 
 INDEX = Path("data/localization/index.parquet")
 MASKS = Path("data/localization/pseudo_masks.h5")

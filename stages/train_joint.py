@@ -3,13 +3,13 @@
 from functools import partial
 from pathlib import Path
 
-from wsol_core.background import BackgroundParams, background_images
+from wsol_core.core.errors import run_stage
+from wsol_core.core.params import load
 from wsol_core.data.index import read_index
-from wsol_core.errors import run_stage
-from wsol_core.methods.bcct_joint import JointParams, build_joint, class_numbers, joint_loss
-from wsol_core.params import load
-from wsol_core.pixel_supervision import several_classes
-from wsol_core.supervision import train_network
+from wsol_core.datasets.background import BackgroundParams, background_images
+from wsol_core.engine.fit import train_network
+from wsol_core.methods.bcct.joint import JointParams, build_joint, class_numbers, joint_loss
+from wsol_core.methods.bcct.pixel_supervision import several_classes
 
 INDEX = Path("data/localization/index.parquet")
 

@@ -3,11 +3,11 @@
 from functools import partial
 from pathlib import Path
 
+from wsol_core.core.errors import run_stage
+from wsol_core.core.params import load
 from wsol_core.data.index import read_index
-from wsol_core.errors import run_stage
-from wsol_core.methods.two_phase import LaterPhaseParams, build, different_labels, later_targets, logistic_loss
-from wsol_core.params import load
-from wsol_core.supervision import train_network
+from wsol_core.engine.fit import train_network
+from wsol_core.methods.two_phase.phases import LaterPhaseParams, build, different_labels, later_targets, logistic_loss
 
 
 def main(name: str) -> None:

@@ -3,12 +3,12 @@
 from functools import partial
 from pathlib import Path
 
+from wsol_core.core.errors import run_stage
+from wsol_core.core.files import read_table
+from wsol_core.core.params import load
 from wsol_core.data.index import read_index
-from wsol_core.errors import run_stage
-from wsol_core.files import read_table
-from wsol_core.methods.psol import PsolParams, box_loss, build, relative_boxes
-from wsol_core.params import load
-from wsol_core.supervision import train_network
+from wsol_core.engine.fit import train_network
+from wsol_core.methods.psol.network import PsolParams, box_loss, build, relative_boxes
 
 INDEX = Path("data/localization/index.parquet")
 BOXES = Path("data/localization/pseudo_boxes.parquet")

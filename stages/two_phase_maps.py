@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from wsol_core.errors import run_stage
-from wsol_core.map_voting import VotingParams, vote
-from wsol_core.maps import Kind, MapStore, create
-from wsol_core.params import load
+from wsol_core.core.errors import run_stage
+from wsol_core.core.map_store import Kind, MapStore, create
+from wsol_core.core.params import load
+from wsol_core.methods.two_phase.voting import VotingParams, vote
 
 
 def main(name: str) -> None:

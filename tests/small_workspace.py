@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from wsol_core.boxes import BOX_COLUMNS
+from wsol_core.core.boxes import BOX_COLUMNS
+from wsol_core.core.files import write_table
+from wsol_core.core.map_store import Kind, create
 from wsol_core.data.index import SPLITS, ImageIndex, write_annotations, write_index
-from wsol_core.files import write_table
-from wsol_core.maps import Kind, create
 
 PARAMS = """
 preset: small

@@ -19,7 +19,7 @@ from torchvision import models
 from wsol_core.backbones import efficientnet_lite, timm_pyramid
 from wsol_core.backbones.create import Backbone, BackboneParams, create_backbone
 from wsol_core.backbones.weights import read_weights
-from wsol_core.errors import InputError
+from wsol_core.core.errors import InputError
 
 SMALL = "efficientnet_lite0"
 LEVELS = {

@@ -26,8 +26,19 @@ from tests.test_training import PARAMS as SCHEDULE
 from tests.test_training import Net, loss, pairs
 from wsol_core.backbones.create import Backbone
 from wsol_core.backbones.pyramid import Chain, Pyramid, Statistics
-from wsol_core.background import BackgroundParams, background_images, known_folders
-from wsol_core.background_classifier import (
+from wsol_core.core.errors import InputError
+from wsol_core.core.files import read_table
+from wsol_core.core.map_store import Kind, MapStore
+from wsol_core.data.class_scores import read_ranked
+from wsol_core.data.index import TRAIN_FULLSUP, TRAIN_WEAKSUP, ImageIndex, read_index, write_index
+from wsol_core.data.loading import Batch, EqualParts
+from wsol_core.datasets.background import BackgroundParams, background_images, known_folders
+from wsol_core.engine.checkpoints import load_checkpoint
+from wsol_core.engine.devices import launch
+from wsol_core.engine.fit import has_label, joined, training_set
+from wsol_core.engine.training import Trainer
+from wsol_core.engine.training_params import TrainingParams
+from wsol_core.methods.bcct.binary import (
     BinaryNet,
     FeatureNet,
     GradientParams,
@@ -39,16 +50,8 @@ from wsol_core.background_classifier import (
     ranks,
     smooth,
 )
-from wsol_core.checkpoints import load_checkpoint
-from wsol_core.class_scores import read_ranked
-from wsol_core.data.index import TRAIN_FULLSUP, TRAIN_WEAKSUP, ImageIndex, read_index, write_index
-from wsol_core.data.loading import Batch, EqualParts
-from wsol_core.devices import launch
-from wsol_core.errors import InputError
-from wsol_core.files import read_table
-from wsol_core.maps import Kind, MapStore
-from wsol_core.methods.bcct import BCCTParams, LabelledMasks, ct_loss
-from wsol_core.pixel_supervision import (
+from wsol_core.methods.bcct.ct import BCCTParams, LabelledMasks, ct_loss
+from wsol_core.methods.bcct.pixel_supervision import (
     Answer,
     ClassificationNet,
     MaskLoss,
@@ -57,9 +60,6 @@ from wsol_core.pixel_supervision import (
     mask_loss,
     several_classes,
 )
-from wsol_core.supervision import has_label, joined, training_set
-from wsol_core.training import Trainer
-from wsol_core.training_params import TrainingParams
 
 SMALL = {"name": "mobilenetv3_small_050", "weights": "none"}
 TRAINING = TrainingParams(

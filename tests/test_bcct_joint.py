@@ -12,13 +12,13 @@ from torch.nn import functional
 
 from stages import joint_maps, train_joint
 from tests.test_bcct import PARAMS, SMALL, TRAINING, draw_images
-from wsol_core.background_classifier import AnswerParams, gradient_maps, largest_parts
-from wsol_core.checkpoints import load_checkpoint
+from wsol_core.core.map_store import MapStore
 from wsol_core.data.index import ImageIndex, write_index
 from wsol_core.data.loading import Batch
-from wsol_core.maps import MapStore
-from wsol_core.methods.bcct_joint import JointAnswer, JointNet, JointParams, build_joint, class_numbers, joint_loss
-from wsol_core.pixel_supervision import Answer, answer_loss
+from wsol_core.engine.checkpoints import load_checkpoint
+from wsol_core.methods.bcct.binary import AnswerParams, gradient_maps, largest_parts
+from wsol_core.methods.bcct.joint import JointAnswer, JointNet, JointParams, build_joint, class_numbers, joint_loss
+from wsol_core.methods.bcct.pixel_supervision import Answer, answer_loss
 
 JOINT = JointParams.model_validate(
     {"backbone": SMALL, "training": TRAINING, "width": 4, "binary": {"resolution": 8, "smoothing": 0.1}}

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsol_core.boxes import Boxes, area, clip, from_inclusive, from_xywh, iou, paired_iou
+from wsol_core.core.boxes import Boxes, area, clip, from_inclusive, from_xywh, iou, paired_iou
 
 EMPTY = np.zeros((0, 4), np.float32)
 

@@ -11,15 +11,15 @@ from stages import calibrate as calibrate_stage
 from stages import evaluate_localization as evaluate_stage
 from stages import localize as localize_stage
 from tests.small_workspace import build, make_boxes, make_index, make_map, rows_of, write_maps
-from wsol_core.boxes import BOX_COLUMNS, iou
-from wsol_core.calibrate import CalibrateParams, calibrate, draw
+from wsol_core.core.boxes import BOX_COLUMNS, iou
+from wsol_core.core.errors import InputError
+from wsol_core.core.files import read_table
+from wsol_core.core.map_store import Kind, MapStore, create
+from wsol_core.core.regions import Scale, map_box
 from wsol_core.data.index import TEST, TRAIN_WEAKSUP
-from wsol_core.errors import InputError
-from wsol_core.files import read_table
-from wsol_core.localize import final_boxes, find_targets, localize, read_threshold, sweep
-from wsol_core.maps import Kind, MapStore, create
+from wsol_core.maps.calibrate import CalibrateParams, calibrate, draw
+from wsol_core.maps.localize import final_boxes, find_targets, localize, read_threshold, sweep
 from wsol_core.metrics.localization import best_iou
-from wsol_core.regions import Scale, map_box
 
 GRID = np.round(np.arange(0, 1, 0.05), 6)
 

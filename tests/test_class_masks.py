@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from wsol_core.class_masks import ClassMasks, boxes_mask
+from wsol_core.core.errors import InputError
+from wsol_core.data.class_masks import ClassMasks, boxes_mask
 from wsol_core.data.index import ANNOTATION_COLUMNS, ImageIndex
-from wsol_core.errors import InputError
 
 WIDTH, HEIGHT = 4, 2
 

@@ -13,16 +13,16 @@ from PIL import Image
 
 from stages import report as stage
 from tests.small_workspace import PARAMS, build, make_boxes, make_index, rows_of, write_images
-from wsol_core import class_sheets
-from wsol_core.class_colours import COLOURS, class_colour, legend, paint
-from wsol_core.class_masks import ClassMasks
-from wsol_core.class_sheets import heat_maps, image_iou, segmentations
+from wsol_core.core.errors import InputError
+from wsol_core.core.map_store import IGNORE, Kind, MapStore, create
+from wsol_core.data.class_masks import ClassMasks
 from wsol_core.data.index import ImageIndex, write_annotations, write_index
-from wsol_core.errors import InputError
-from wsol_core.maps import IGNORE, Kind, MapStore, create
-from wsol_core.outside.label_masks import LabelMasks
-from wsol_core.pictures import ABSENT, PAPER, Picture, mark, note
-from wsol_core.report import Report, ReportParams, draw_store
+from wsol_core.data.label_masks import LabelMasks
+from wsol_core.visualization import class_sheets
+from wsol_core.visualization.class_colours import COLOURS, class_colour, legend, paint
+from wsol_core.visualization.class_sheets import heat_maps, image_iou, segmentations
+from wsol_core.visualization.contact_sheets import Report, ReportParams, draw_store
+from wsol_core.visualization.pictures import ABSENT, PAPER, Picture, mark, note
 
 SIDE = 64
 SHOWN = ReportParams(images=2, proposals=1, side=SIDE)

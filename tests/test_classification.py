@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages import evaluate_classification as stage
-from wsol_core.boxes import BOX_COLUMNS
-from wsol_core.class_scores import write_scores
-from wsol_core.classification import evaluate
+from wsol_core.core.boxes import BOX_COLUMNS
+from wsol_core.core.errors import InputError
+from wsol_core.core.files import write_table
+from wsol_core.data.class_scores import write_scores
 from wsol_core.data.index import SPLITS, TEST, TRAIN_WEAKSUP, ImageIndex, write_annotations, write_index
-from wsol_core.errors import InputError
-from wsol_core.files import write_table
+from wsol_core.evaluation.classification import evaluate
 
 CLASSES = 7
 TRUE, RIGHT, HALF, WRONG = (0, 0, 10, 10), (0, 0, 10, 6), (0, 0, 10, 5), (20, 20, 30, 30)

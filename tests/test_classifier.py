@@ -19,16 +19,19 @@ from pydantic import ValidationError
 from stages import class_scores as scores_stage
 from stages import train_classifier as train_stage
 from wsol_core.backbones.create import BackboneParams
-from wsol_core.checkpoints import rebuild
-from wsol_core.class_scores import COLUMNS, TOP, read_ranked, top_classes, write_scores
+from wsol_core.core.errors import InputError
+from wsol_core.core.files import read_table, write_table
+from wsol_core.data.class_scores import COLUMNS, TOP, read_ranked, top_classes, write_scores
 from wsol_core.data.images import decode_squashed
 from wsol_core.data.index import ImageIndex, write_index
 from wsol_core.data.loading import Batch
-from wsol_core.devices import launch
-from wsol_core.errors import InputError
-from wsol_core.files import read_table, write_table
-from wsol_core.inference import predictions
-from wsol_core.methods.classifier import (
+from wsol_core.engine.checkpoints import rebuild
+from wsol_core.engine.devices import launch
+from wsol_core.engine.inference import predictions
+from wsol_core.engine.training_params import TrainingParams
+from wsol_core.external.ground_truth import Truth
+from wsol_core.external.ranked_classes import read_ranked_classes
+from wsol_core.methods.classifier.network import (
     Classifier,
     ClassifierParams,
     build,
@@ -36,9 +39,6 @@ from wsol_core.methods.classifier import (
     classification_loss,
     ten_crops,
 )
-from wsol_core.outside.ground_truth import Truth
-from wsol_core.outside.ranked_classes import read_ranked_classes
-from wsol_core.training_params import TrainingParams
 
 SMALL = {"name": "mobilenetv3_small_050", "weights": "none", "frozen_batch_norm": False}
 TRAINING = {"epochs": 1, "batch": 8, "backbone_rate": 0.01, "head_rate": 0.1, "image_side": 32, "precision": "32-true"}

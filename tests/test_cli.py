@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from wsol_core.cli import app
-from wsol_core.results import update_readme
+from wsol_core.cli.app import app
+from wsol_core.cli.results import update_readme
 
 PARAMS = """\
 preset: demo
@@ -188,7 +188,7 @@ def test_root_is_remembered_for_the_named_set(project: Path) -> None:
 
 def test_start_up_imports_nothing_heavy() -> None:
     heavy = ("torch", "numpy", "pandas", "h5py", "cv2", "dvc", "pydantic")
-    code = f"import sys, wsol_core.cli; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, wsol_core.cli.app; print([name for name in {heavy} if name in sys.modules])"
     root = Path(__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from tests.test_evaluate_cli import box_map
-from wsol_core.cli import app
-from wsol_core.tables import print_table
+from wsol_core.cli.app import app
+from wsol_core.core.tables import print_table
 
 COMMANDS = (
     "use", "results", "ablate", "doctor", "exempt", "inspect", "predict", "export boxes", "export masks",

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from wsol_core.backbones.create import BackboneParams, create_backbone
+from wsol_core.core.errors import InputError
 from wsol_core.data.index import TRAIN_WEAKSUP, ImageIndex
 from wsol_core.data.loading import SquashedImages
-from wsol_core.devices import launch
-from wsol_core.errors import InputError
-from wsol_core.methods.ddt import (
+from wsol_core.engine.devices import launch
+from wsol_core.methods.ddt.colocalization import (
     Colocalizer,
     DDTParams,
     indicator_scores,

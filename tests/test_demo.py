@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from wsol_core.boxes import from_xywh, iou
-from wsol_core.data import composition
-from wsol_core.data.demo import encode_rle, render_background, render_set, tight_box
+from wsol_core.core.boxes import from_xywh, iou
+from wsol_core.core.errors import InputError
 from wsol_core.data.index import SPLITS
-from wsol_core.data.scenes import ENLARGEMENT, DemoParams, SetParams, compose, read_assets, scale_for
-from wsol_core.errors import InputError
+from wsol_core.datasets import composition
+from wsol_core.datasets.demo import encode_rle, render_background, render_set, tight_box
+from wsol_core.datasets.scenes import ENLARGEMENT, DemoParams, SetParams, compose, read_assets, scale_for
 
 ASSETS = Path(__file__).parent.parent / "data" / "demo"
 CLASSES = ("bird", "mammal", "fish", "fruit", "vegetable", "vehicle")

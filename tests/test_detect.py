@@ -17,21 +17,21 @@ from stages import oracle_objectness as oracle_stage
 from stages import train_detector as train_stage
 from wsol_core.backbones.create import Backbone, BackboneParams
 from wsol_core.backbones.pyramid import Chain, Pyramid, Statistics
-from wsol_core.box_tensors import bits, mirrored, solid
-from wsol_core.boxes import BOX_COLUMNS
+from wsol_core.core.boxes import BOX_COLUMNS
+from wsol_core.core.errors import InputError
+from wsol_core.core.files import read_table, write_table
 from wsol_core.data.index import ImageIndex, write_annotations, write_index
 from wsol_core.data.loading import Batch, Geometry, SquashedImages, TrainingSet, unpack
-from wsol_core.detection_heads import Answers, DetectorLoss
-from wsol_core.detections import DetectParams, average_views
-from wsol_core.detector import Detector, DetectorParams, regions
-from wsol_core.errors import InputError
-from wsol_core.files import read_table, write_table
-from wsol_core.methods import oicr
-from wsol_core.methods.mist import DropBlockParams, MistParams
-from wsol_core.proposal_filter import FilterParams, ProposalFilter
-from wsol_core.proposal_targets import ProposalTargets, relative_proposals
-from wsol_core.selection import picture_detections
-from wsol_core.training_params import TrainingParams
+from wsol_core.detection import oicr
+from wsol_core.detection.box_tensors import bits, mirrored, solid
+from wsol_core.detection.detector import Detector, DetectorParams, regions
+from wsol_core.detection.heads import Answers, DetectorLoss
+from wsol_core.detection.infer import DetectParams, average_views
+from wsol_core.detection.mist import DropBlockParams, MistParams
+from wsol_core.detection.postprocess import picture_detections
+from wsol_core.detection.proposal_filter import FilterParams, ProposalFilter
+from wsol_core.detection.proposal_targets import ProposalTargets, relative_proposals
+from wsol_core.engine.training_params import TrainingParams
 
 CLASSES = ("cat", "dog", "flower")
 CELLS = torch.tensor([[0, 0, 0.5, 0.5], [0, 0, 0.5, 0.45], [0.5, 0.5, 1, 1], [0.5, 0, 1, 0.5]])

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wsol_core.errors import InputError
+from wsol_core.core.errors import InputError
 from wsol_core.metrics.detection import (
     COCO_KEYS,
     DetectionFigures,

@@ -10,10 +10,10 @@ import pytest
 
 from stages import evaluate_detection as stage
 from tests.small_workspace import build, make_boxes, make_index
+from wsol_core.core.errors import InputError
+from wsol_core.core.files import write_table
 from wsol_core.data.index import ImageIndex
-from wsol_core.detection_scores import evaluate
-from wsol_core.errors import InputError
-from wsol_core.files import write_table
+from wsol_core.evaluation.detection import evaluate
 from wsol_core.metrics import detection_intervals
 from wsol_core.metrics.detection import corloc, voc_ap
 from wsol_core.metrics.detection_intervals import corloc_interval, resampled, voc_ap_gain_interval, voc_ap_interval

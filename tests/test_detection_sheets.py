@@ -11,13 +11,13 @@ from PIL import Image
 from stages import report as report_stage
 from tests.small_workspace import PARAMS as WORKSPACE
 from tests.small_workspace import build, make_boxes, make_index, write_images
-from wsol_core.class_colours import class_colour
-from wsol_core.detection_sheets import best_of_images, detections, filtered
-from wsol_core.errors import InputError
-from wsol_core.files import write_table
-from wsol_core.params import detectors
-from wsol_core.pictures import GREEN, RED, Picture, tag
-from wsol_core.report import Report, ReportParams, draw_image
+from wsol_core.core.errors import InputError
+from wsol_core.core.files import write_table
+from wsol_core.core.params import detectors
+from wsol_core.visualization.class_colours import class_colour
+from wsol_core.visualization.contact_sheets import Report, ReportParams, draw_image
+from wsol_core.visualization.detection_sheets import best_of_images, detections, filtered
+from wsol_core.visualization.pictures import GREEN, RED, Picture, tag
 
 PARAMS = ReportParams(images=2, proposals=2, side=64)
 

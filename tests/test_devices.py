@@ -1,9 +1,16 @@
 import pytest
 import torch
 
-from wsol_core import devices
-from wsol_core.devices import Precision, choose_precision, device_type, launch, running_precision, supported_precision
-from wsol_core.errors import InputError
+from wsol_core.core.errors import InputError
+from wsol_core.engine import devices
+from wsol_core.engine.devices import (
+    Precision,
+    choose_precision,
+    device_type,
+    launch,
+    running_precision,
+    supported_precision,
+)
 
 
 @pytest.fixture(autouse=True)

@@ -22,12 +22,12 @@ from torch import nn
 
 from tests.test_inference import TRAINING, brightness, pool
 from tests.test_training import PARAMS, Net, loss, pairs
-from wsol_core.checkpoints import save_checkpoint
+from wsol_core.engine.checkpoints import save_checkpoint
 from wsol_core.data.index import read_index
-from wsol_core.files import write_csv
-from wsol_core.inference import InferenceParams, write_maps
-from wsol_core.devices import launch
-from wsol_core.training import Trainer
+from wsol_core.core.files import write_csv
+from wsol_core.engine.inference import InferenceParams, write_maps
+from wsol_core.engine.devices import launch
+from wsol_core.engine.training import Trainer
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])

@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from wsol_core.background import BackgroundParams
-from wsol_core.cli import app
-from wsol_core.crf import CRFParams
-from wsol_core.data.listing import DataParams
+from wsol_core.cli.app import app
+from wsol_core.core.errors import InputError
+from wsol_core.datasets.background import BackgroundParams
+from wsol_core.datasets.listing import DataParams
 from wsol_core.doctor import costs, data_sets, weights
 from wsol_core.doctor.blocks import MODELS, check_blocks, read_params
 from wsol_core.doctor.costs import Costs
@@ -25,9 +25,9 @@ from wsol_core.doctor.machine import check_machine, free_bytes
 from wsol_core.doctor.pipeline import Stage, read_pipeline, unmade_inputs
 from wsol_core.doctor.speed import Pass, Speed, crf_seconds, pass_speed, search_seconds
 from wsol_core.doctor.weights import check_versions, check_weights
-from wsol_core.errors import InputError
-from wsol_core.methods.ddt import DDTParams
-from wsol_core.selective_search import SearchParams
+from wsol_core.maps.crf import CRFParams
+from wsol_core.methods.ddt.colocalization import DDTParams
+from wsol_core.proposals.selective_search import SearchParams
 
 PROJECT = Path(__file__).parents[1]
 DEMO = (PROJECT / "presets/demo.yaml").read_text()
@@ -68,7 +68,7 @@ def picture(path: Path, side: int = 40) -> None:
 
 
 def test_every_block_that_a_stage_loads_has_its_model() -> None:
-    sources = [*(PROJECT / "stages").glob("*.py"), PROJECT / "wsol_core/network_outputs.py"]
+    sources = [*(PROJECT / "stages").glob("*.py"), PROJECT / "wsol_core/engine/writer.py"]
     found = {
         (re.sub(r"\{[^}]*\}", "*", block), model)
         for path in sources

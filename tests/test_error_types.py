@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsol_core.boxes import Boxes
+from wsol_core.core.boxes import Boxes
 from wsol_core.metrics.errors import ERROR_TYPES, SIZE_EDGES, error_types, shares_of_types, size_bins
 from wsol_core.metrics.localization import GroundTruth
 

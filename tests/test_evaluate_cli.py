@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from wsol_core.cli import app
+from wsol_core.cli.app import app
 
 SIDE = 100
 OBJECTS = {"a": (10, 20, 60, 90), "b": (30, 30, 70, 70), "c": (0, 0, 50, 50), "d": (5, 40, 95, 95)}
@@ -276,7 +276,7 @@ def test_no_box_at_all_is_nought(tmp_path, truth):
 
 
 def test_boxes_without_classes_have_no_average_precision(tmp_path, truth):
-    from wsol_core.files import write_table
+    from wsol_core.core.files import write_table
 
     table = pd.DataFrame({"image_id": list(OBJECTS), "score": 1.0, "label": -1})
     table[["x0", "y0", "x1", "y1"]] = np.array(list(OBJECTS.values()), dtype=np.float32)

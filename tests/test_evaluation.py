@@ -10,13 +10,13 @@ import pytest
 
 from stages import evaluate_localization as stage
 from tests.small_workspace import build, make_boxes, make_index, make_map, rows_of
-from wsol_core.boxes import BOX_COLUMNS
+from wsol_core.core.boxes import BOX_COLUMNS
+from wsol_core.core.errors import InputError
+from wsol_core.core.map_store import Kind, MapStore, create
 from wsol_core.data.index import SPLITS, TEST, TRAIN_FULLSUP, TRAIN_WEAKSUP, ImageIndex
-from wsol_core.errors import InputError
-from wsol_core.evaluation import Evaluation, evaluate
-from wsol_core.localize import LocalizeParams, find_targets, localize
-from wsol_core.map_scores import TruthMasks
-from wsol_core.maps import Kind, MapStore, create
+from wsol_core.evaluation.localization import Evaluation, evaluate
+from wsol_core.evaluation.map_scores import TruthMasks
+from wsol_core.maps.localize import LocalizeParams, find_targets, localize
 from wsol_core.metrics.errors import ERROR_TYPES, SIZE_EDGES
 from wsol_core.metrics.max_box import TAUS, MaxBoxAcc
 from wsol_core.metrics.pixels import PixelScores

@@ -9,16 +9,16 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from wsol_core.core.errors import InputError
+from wsol_core.core.files import write_table
+from wsol_core.core.map_store import Kind, create
 from wsol_core.data.index import ImageIndex, write_annotations, write_index
-from wsol_core.errors import InputError
-from wsol_core.files import write_table
-from wsol_core.maps import Kind, create
-from wsol_core.outside.ground_truth import Truth, read_ground_truth
-from wsol_core.outside.label_masks import LabelMasks, read_class_names
-from wsol_core.outside.names import ImageNames
-from wsol_core.outside.predicted_boxes import read_boxes
-from wsol_core.outside.ranked_classes import read_ranked_classes
-from wsol_core.outside.score_maps import agnostic, open_maps
+from wsol_core.data.label_masks import LabelMasks, read_class_names
+from wsol_core.external.ground_truth import Truth, read_ground_truth
+from wsol_core.external.names import ImageNames
+from wsol_core.external.predicted_boxes import read_boxes
+from wsol_core.external.ranked_classes import read_ranked_classes
+from wsol_core.external.score_maps import agnostic, open_maps
 
 BOX = ["x0", "y0", "x1", "y1"]
 SQUARE = [1, 2, 11, 2, 11, 7, 1, 7]

@@ -6,9 +6,9 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.small_workspace import make_index
-from wsol_core.cli import app
+from wsol_core.cli.app import app
 from wsol_core.data.index import ImageIndex, write_index
-from wsol_core.exempt_classes import proposed
+from wsol_core.proposals.exempt_classes import proposed
 
 
 @pytest.mark.parametrize(

@@ -14,15 +14,15 @@ from PIL import Image
 from torchvision.datasets import VOCDetection
 from typer.testing import CliRunner, Result
 
-from wsol_core.boxes import BOX_COLUMNS, from_inclusive, from_xywh, to_centre, to_inclusive, to_xywh
-from wsol_core.cli import app
+from wsol_core.cli.app import app
+from wsol_core.core.boxes import BOX_COLUMNS, from_inclusive, from_xywh, to_centre, to_inclusive, to_xywh
+from wsol_core.core.errors import InputError
+from wsol_core.core.files import write_table
+from wsol_core.core.map_store import Kind, create
 from wsol_core.data.index import ImageIndex, write_index
-from wsol_core.errors import InputError
 from wsol_core.export.masks import read_masks
 from wsol_core.export.results import read_boxes
 from wsol_core.export.voc import pixel_corners
-from wsol_core.files import write_table
-from wsol_core.maps import Kind, create
 
 DATA = Path("data/localization")
 ROWS = [

@@ -11,10 +11,10 @@ import torch
 from typer.testing import CliRunner
 
 from tests import tiny_networks
-from wsol_core.cli import app
+from wsol_core.cli.app import app
 from wsol_core.data.index import ImageIndex
 from wsol_core.export.place import exported_file
-from wsol_core.predict import Predictor
+from wsol_core.prediction.predictor import Predictor
 
 
 @pytest.fixture(autouse=True)

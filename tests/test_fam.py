@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from stages import carried_fam_maps, fam_maps, train_fam
 from wsol_core.backbones.create import BackboneParams
-from wsol_core.class_scores import read_ranked
+from wsol_core.core.errors import InputError
+from wsol_core.core.map_store import MapStore
+from wsol_core.data.class_scores import read_ranked
 from wsol_core.data.index import ImageIndex, write_index
 from wsol_core.data.loading import Batch
-from wsol_core.errors import InputError
-from wsol_core.maps import MapStore
-from wsol_core.methods.fam import (
+from wsol_core.engine.training_params import TrainingParams
+from wsol_core.methods.fam.network import (
     Fam,
     FamNet,
     FamParams,
@@ -40,7 +41,6 @@ from wsol_core.methods.fam import (
     sparsity,
     weigh_parts,
 )
-from wsol_core.training_params import TrainingParams
 
 SMALL = BackboneParams(name="mobilenetv3_small_050", weights="none")
 TRAINING = TrainingParams(epochs=1, batch=4, backbone_rate=0.01, head_rate=0.01, image_side=64)

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from wsol_core.backbones.create import BackboneParams
-from wsol_core.outside.ground_truth import read_ground_truth
-from wsol_core.outside.predicted_boxes import read_boxes
+from wsol_core.external.ground_truth import read_ground_truth
+from wsol_core.external.predicted_boxes import read_boxes
 
 RECIPE = Path(__file__).parents[1] / "docs/faster_rcnn.py"
 

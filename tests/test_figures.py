@@ -1,4 +1,4 @@
-from wsol_core.figures import rounded
+from wsol_core.evaluation.figures import rounded
 
 
 def test_floats_are_rounded_at_any_depth_and_what_is_undefined_is_null() -> None:

@@ -5,8 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from wsol_core.errors import InputError
-from wsol_core.files import atomic_path, read_table, write_csv, write_json, write_table
+from wsol_core.core.errors import InputError
+from wsol_core.core.files import atomic_path, read_table, write_csv, write_json, write_table
 
 TABLE = pd.DataFrame({"image_id": ["a", "b"], "score": np.array([0.5, 1], np.float32), "labels": [[1, 2], []]})
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from tests.test_regions import naive_components
-from wsol_core.errors import InputError
-from wsol_core.gaussian import ContourParams, GaussianParams, contour_prior, gaussian_prior, pseudo_labels
+from wsol_core.core.errors import InputError
+from wsol_core.methods.spol.gaussian import ContourParams, GaussianParams, contour_prior, gaussian_prior, pseudo_labels
 
 SIDE = 16
 FORMS = {

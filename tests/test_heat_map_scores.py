@@ -14,10 +14,10 @@ from PIL import Image
 from sklearn.metrics import average_precision_score
 
 from stages import evaluate_heat_maps as stage
+from wsol_core.core.errors import InputError
+from wsol_core.core.map_store import Kind, MapStore, create
 from wsol_core.data.index import ANNOTATION_COLUMNS, ImageIndex, write_annotations, write_index
-from wsol_core.errors import InputError
-from wsol_core.heat_map_scores import evaluate
-from wsol_core.maps import Kind, MapStore, create
+from wsol_core.evaluation.heat_maps import evaluate
 from wsol_core.metrics.detection import average_precision
 
 NAMES = ("cat", "dog", "owl")

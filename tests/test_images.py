@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
+from wsol_core.core.errors import InputError
 from wsol_core.data import images
 from wsol_core.data.images import decode, decode_squashed, inspect
-from wsol_core.errors import InputError
 
 GRADIENT = np.stack(np.meshgrid(np.arange(0, 240, 40), np.arange(0, 250, 50)), axis=-1).astype(np.uint8)
 COLOURS = np.concatenate([GRADIENT, np.full((5, 6, 1), 77, np.uint8)], axis=2)

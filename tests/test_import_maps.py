@@ -9,10 +9,10 @@ import yaml
 from PIL import Image
 
 from stages.import_maps import main
+from wsol_core.core.errors import InputError
+from wsol_core.core.map_store import Kind, MapStore
 from wsol_core.data.index import ImageIndex, write_index
-from wsol_core.errors import InputError
-from wsol_core.import_maps import squashed
-from wsol_core.maps import Kind, MapStore
+from wsol_core.external.import_maps import squashed
 
 OUTPUT = Path("data/detection/maps/salient.h5")
 

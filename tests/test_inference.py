@@ -12,17 +12,17 @@ from torch import Tensor, nn
 
 from wsol_core.backbones.create import Backbone, BackboneParams, OnBackbone
 from wsol_core.backbones.pyramid import Chain, Pyramid, Statistics
-from wsol_core.checkpoints import load_checkpoint, rebuild, restore, save_checkpoint
+from wsol_core.core.errors import InputError
+from wsol_core.core.map_store import MapStore
+from wsol_core.core.params import Block
+from wsol_core.core.scratch import scratch_folder
 from wsol_core.data.images import decode_squashed
 from wsol_core.data.index import ImageIndex
-from wsol_core.devices import launch
-from wsol_core.errors import InputError
-from wsol_core.inference import InferenceParams, Predict, padded_labels, rescale, write_maps
-from wsol_core.maps import MapStore
-from wsol_core.methods.wsfl import ForegroundParams, build
-from wsol_core.params import Block
-from wsol_core.scratch import scratch_folder
-from wsol_core.training_params import TrainingParams
+from wsol_core.engine.checkpoints import load_checkpoint, rebuild, restore, save_checkpoint
+from wsol_core.engine.devices import launch
+from wsol_core.engine.inference import InferenceParams, Predict, padded_labels, rescale, write_maps
+from wsol_core.engine.training_params import TrainingParams
+from wsol_core.methods.wsfl.foreground import ForegroundParams, build
 
 PARAMS = ForegroundParams(
     backbone=BackboneParams(name="mobilenetv3_small_050", weights="none"),

@@ -14,17 +14,17 @@ from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
 from tests.inspected_project import LOCK, METHODS, RESOLUTION, make_project, make_versions
-from wsol_core.boxes import BOX_COLUMNS, paired_iou
-from wsol_core.cli import app as cli
+from wsol_core.cli.app import app as cli
+from wsol_core.core.boxes import BOX_COLUMNS, paired_iou
+from wsol_core.core.errors import InputError
+from wsol_core.core.files import read_table
+from wsol_core.core.map_store import MapStore
 from wsol_core.data.index import read_annotations, read_index
-from wsol_core.errors import InputError
-from wsol_core.files import read_table
 from wsol_core.inspect.inspection import PAGE, THRESHOLDS, Inspection
 from wsol_core.inspect.outcomes import measure
 from wsol_core.inspect.server import HEADERS, PAGE_FILES, create_app, is_own_host
 from wsol_core.inspect.workspaces import open_workspaces
-from wsol_core.localize import final_boxes, localize
-from wsol_core.maps import MapStore
+from wsol_core.maps.localize import final_boxes, localize
 
 IMAGES = 130
 LAST = "2/00128"

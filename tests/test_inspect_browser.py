@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.inspected_project import make_project, make_versions
-from wsol_core.cli import app as cli
+from wsol_core.cli.app import app as cli
 from wsol_core.inspect.inspection import Inspection
 from wsol_core.inspect.queries import PageQuery, read_query
 from wsol_core.inspect.workspaces import open_workspaces
@@ -63,7 +63,7 @@ def faults(page) -> Iterator[list[str]]:
 @contextmanager
 def served(project: Path, *words: str) -> Iterator[str]:
     """The command, and the address that it prints."""
-    command = [sys.executable, "-c", "from wsol_core.cli import app; app()", "inspect", "--port", "0", *words]
+    command = [sys.executable, "-c", "from wsol_core.cli.app import app; app()", "inspect", "--port", "0", *words]
     environment = os.environ | {"PYTHONPATH": str(CODE)}
     with subprocess.Popen(command, cwd=project, env=environment, stderr=subprocess.PIPE, text=True) as server:
         try:

@@ -18,26 +18,26 @@ from stages import detect_linear as detect_stage
 from stages import train_linear_detector as train_stage
 from wsol_core.backbones.create import Backbone, BackboneParams, create_backbone
 from wsol_core.backbones.stages_behind import divide_at
-from wsol_core.box_tensors import bits, solid
-from wsol_core.boxes import BOX_COLUMNS
+from wsol_core.core.boxes import BOX_COLUMNS
+from wsol_core.core.errors import InputError
+from wsol_core.core.files import read_table, write_table
 from wsol_core.data.index import ImageIndex, write_index
 from wsol_core.data.loading import Batch, unpack
-from wsol_core.descriptions import (
+from wsol_core.detection.box_tensors import bits, solid
+from wsol_core.detection.heads import DetectorLoss
+from wsol_core.detection.infer_linear import detect
+from wsol_core.detection.linear_detector import DescribedPairs, LinearDetector, LinearDetectorParams, described
+from wsol_core.detection.postprocess import SelectionParams
+from wsol_core.detection.proposal_features import (
     DescriptionParams,
     DescriptionStore,
     ProposalDescriber,
     aligned_regions,
     describe_proposals,
 )
-from wsol_core.detection_heads import DetectorLoss
-from wsol_core.errors import InputError
-from wsol_core.files import read_table, write_table
-from wsol_core.linear_detections import detect
-from wsol_core.linear_detector import DescribedPairs, LinearDetector, LinearDetectorParams, described
-from wsol_core.proposal_targets import ProposalTargets, relative_proposals
-from wsol_core.selection import SelectionParams
-from wsol_core.training import parameter_groups
-from wsol_core.training_params import OptimizerParams
+from wsol_core.detection.proposal_targets import ProposalTargets, relative_proposals
+from wsol_core.engine.training import parameter_groups
+from wsol_core.engine.training_params import OptimizerParams
 
 BACKBONE = BackboneParams(name="efficientnet_lite0", weights="none")
 DESCRIPTIONS = DescriptionParams(backbone=BACKBONE, level=-4, cells=4, image_side=32, precision="32-true")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsol_core.boxes import Boxes, iou
+from wsol_core.core.boxes import Boxes, iou
 from wsol_core.metrics.localization import (
     CENTRE_SIDES,
     THRESHOLDS,

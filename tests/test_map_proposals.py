@@ -11,14 +11,14 @@ from stages import evaluate_proposals as recall_stage
 from stages import map_proposals as stage
 from stages import proposals as choice_stage
 from tests.small_workspace import build
+from wsol_core.core.errors import InputError
+from wsol_core.core.files import read_table, write_table
+from wsol_core.core.map_store import Kind, MapStore, create
 from wsol_core.data.index import SPLITS, ImageIndex
-from wsol_core.errors import InputError
-from wsol_core.files import read_table, write_table
-from wsol_core.map_proposals import MapProposalParams, propose, ranked_regions, regions
-from wsol_core.maps import Kind, MapStore, create
-from wsol_core.objectness import objectness
-from wsol_core.proposal_scores import COUNTS, IOUS, evaluate
-from wsol_core.proposals import proposal_rows
+from wsol_core.evaluation.proposals import COUNTS, IOUS, evaluate
+from wsol_core.proposals.map_proposals import MapProposalParams, propose, ranked_regions, regions
+from wsol_core.proposals.objectness import objectness
+from wsol_core.proposals.selection import proposal_rows
 
 PARAMS = MapProposalParams(maps="any", resolution=8, step=0.25)
 

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from wsol_core.errors import InputError
-from wsol_core.maps import CLASS_AGNOSTIC, Kind, MapStore, create
+from wsol_core.core.errors import InputError
+from wsol_core.core.map_store import CLASS_AGNOSTIC, Kind, MapStore, create
 
 Maps = npt.NDArray[np.float32]
 
@@ -155,8 +155,8 @@ FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
 import numpy as np
-from wsol_core.errors import run_stage
-from wsol_core.maps import Kind, create
+from wsol_core.core.errors import run_stage
+from wsol_core.core.map_store import Kind, create
 
 def main():
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from wsol_core.errors import InputError
+from wsol_core.core.errors import InputError
 from wsol_core.metrics.component_tree import holes_have_islands
 from wsol_core.metrics.max_box import IOUS, SIDE, TAUS, MaxBoxAcc, as_scores
 

@@ -8,9 +8,9 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from wsol_core.backbones.create import BackboneParams, create_backbone
-from wsol_core.errors import InputError
-from wsol_core.mff_net import WIDTH, Fusion, MFFNet, MFFParams, MultiplicativeChannelAttention, fuse, projection
-from wsol_core.training_params import TrainingParams
+from wsol_core.core.errors import InputError
+from wsol_core.engine.training_params import TrainingParams
+from wsol_core.heads.mff_net import WIDTH, Fusion, MFFNet, MFFParams, MultiplicativeChannelAttention, fuse, projection
 
 SMALL = BackboneParams(name="mobilenetv3_small_050", weights="none")
 TRAINING = TrainingParams(epochs=1, batch=2, backbone_rate=0, head_rate=0)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tests.test_oicr import naive_iou, random_boxes
-from wsol_core.methods.mist import (
+from wsol_core.detection.mist import (
     ConcreteDropBlock,
     DropBlockParams,
     MistParams,

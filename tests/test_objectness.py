@@ -8,11 +8,11 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 
-from wsol_core import objectness as module
+from wsol_core.core.errors import InputError
+from wsol_core.core.map_store import Kind, MapStore, create
 from wsol_core.data.index import ImageIndex
-from wsol_core.errors import InputError
-from wsol_core.maps import Kind, MapStore, create
-from wsol_core.objectness import objectness, score_proposals
+from wsol_core.proposals import objectness as module
+from wsol_core.proposals.objectness import objectness, score_proposals
 
 TOLERANCE = 1.6e-5
 

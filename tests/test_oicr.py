@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from wsol_core.methods.oicr import Assignment, assign, refinement_loss, top_seeds
+from wsol_core.detection.oicr import Assignment, assign, refinement_loss, top_seeds
 
 
 def boxes_of(*rows: tuple[float, float, float, float]) -> Tensor:

@@ -10,10 +10,10 @@ import pytest
 import yaml
 
 from tests.test_pipeline import PROJECT, copy_project, run
-from wsol_core.data.demo import render_set
+from wsol_core.core.map_store import MapStore
 from wsol_core.data.index import read_annotations, read_index
-from wsol_core.data.scenes import DemoParams
-from wsol_core.maps import MapStore
+from wsol_core.datasets.demo import render_set
+from wsol_core.datasets.scenes import DemoParams
 
 CLASSES = ["bird", "fruit", "vehicle"]
 SMALL = {

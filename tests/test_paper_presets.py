@@ -12,23 +12,31 @@ from torch import Tensor
 
 from wsol_core.ablations.overrides import filled
 from wsol_core.ablations.tables import read_tables
+from wsol_core.cli.presets import preset_text
+from wsol_core.core.params import Block
 from wsol_core.data.loading import Batch
-from wsol_core.descriptions import DescriptionParams
-from wsol_core.detections import DetectParams
-from wsol_core.detector import DetectorParams
-from wsol_core.gaussian import GaussianParams
-from wsol_core.linear_detector import LinearDetectorParams
-from wsol_core.map_voting import VotingParams
-from wsol_core.methods import bcct, bcct_joint, classifier, fam, psol, sec, spol, two_phase, wsfl
-from wsol_core.oracle import OracleParams
-from wsol_core.params import Block
-from wsol_core.presets import preset_text
-from wsol_core.saliency import SaliencyParams
-from wsol_core.seeds import SeedParams
-from wsol_core.segments import SegmentParams
-from wsol_core.selection import SelectionParams
-from wsol_core.training import parameter_groups
-from wsol_core.training_params import TrainingParams
+from wsol_core.detection.detector import DetectorParams
+from wsol_core.detection.infer import DetectParams
+from wsol_core.detection.linear_detector import LinearDetectorParams
+from wsol_core.detection.postprocess import SelectionParams
+from wsol_core.detection.proposal_features import DescriptionParams
+from wsol_core.engine.training import parameter_groups
+from wsol_core.engine.training_params import TrainingParams
+from wsol_core.maps.oracle import OracleParams
+from wsol_core.methods.bcct import ct as bcct
+from wsol_core.methods.bcct import joint as bcct_joint
+from wsol_core.methods.classifier import network as classifier
+from wsol_core.methods.fam import network as fam
+from wsol_core.methods.psol import network as psol
+from wsol_core.methods.sec import network as sec
+from wsol_core.methods.sec.cues import SeedParams
+from wsol_core.methods.sec.segments import SegmentParams
+from wsol_core.methods.spol import networks as spol
+from wsol_core.methods.spol.gaussian import GaussianParams
+from wsol_core.methods.two_phase import phases as two_phase
+from wsol_core.methods.two_phase.saliency import SaliencyParams
+from wsol_core.methods.two_phase.voting import VotingParams
+from wsol_core.methods.wsfl import foreground as wsfl
 
 ROOT = Path(__file__).parents[1]
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from wsol_core import params
-from wsol_core.errors import InputError
+from wsol_core.core import params
+from wsol_core.core.errors import InputError
 
 
 class Rates(params.Block):

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import yaml
 
+from wsol_core.core.map_store import MapStore
 from wsol_core.data.index import SPLITS, read_index
-from wsol_core.maps import MapStore
 
 PROJECT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from wsol_core.errors import InputError
+from wsol_core.core.errors import InputError
 from wsol_core.metrics.max_box import SIDE, TAUS
 from wsol_core.metrics.pixels import PixelScores
 

@@ -25,19 +25,19 @@ from stages import (
     segmentation_maps,
 )
 from tests import tiny_networks
-from wsol_core.boxes import Boxes
-from wsol_core.cli import app
+from wsol_core.cli.app import app
+from wsol_core.core.boxes import Boxes
+from wsol_core.core.errors import InputError
+from wsol_core.core.files import read_table
+from wsol_core.core.map_store import MapStore
+from wsol_core.core.regions import map_box, map_boxes
 from wsol_core.data.index import ImageIndex
-from wsol_core.errors import InputError
-from wsol_core.files import read_table
-from wsol_core.localize import LocalizeParams
-from wsol_core.maps import MapStore
-from wsol_core.predict import Predictor
+from wsol_core.maps.localize import LocalizeParams
 from wsol_core.prediction.masks import instance_mask
 from wsol_core.prediction.model_file import read_card
+from wsol_core.prediction.predictor import Predictor
 from wsol_core.prediction.sources import find_images
 from wsol_core.prediction.workspace import find_method, trained_methods
-from wsol_core.regions import map_box, map_boxes
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from PIL import Image
 from pydantic import ValidationError
 
 from stages import prepare as stage
+from wsol_core.core.errors import InputError
 from wsol_core.data.index import read_annotations, read_index
-from wsol_core.data.listing import DataParams, is_inside
-from wsol_core.data.prepare import prepare, split_off
-from wsol_core.errors import InputError
+from wsol_core.datasets.listing import DataParams, is_inside
+from wsol_core.datasets.prepare import prepare, split_off
 
 WIDTH, HEIGHT = 20, 10
 

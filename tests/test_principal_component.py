@@ -8,9 +8,9 @@ import torch
 from sklearn.decomposition import PCA
 from torch import Tensor
 
-import wsol_core.principal_component as principal_component
-from wsol_core.methods.ddt import indicator_scores, pseudo_box
-from wsol_core.principal_component import Component, Moments, block_component, orient
+import wsol_core.methods.ddt.principal_component as principal_component
+from wsol_core.methods.ddt.colocalization import indicator_scores, pseudo_box
+from wsol_core.methods.ddt.principal_component import Component, Moments, block_component, orient
 
 
 def features_with_object(count: int = 6, channels: int = 5) -> Tensor:

@@ -17,12 +17,12 @@ import pandas as pd
 import pytest
 from scipy.io import savemat
 
+from wsol_core.core.errors import InputError
+from wsol_core.core.files import read_table, write_table
 from wsol_core.data.index import ImageIndex, read_index, write_index
-from wsol_core.errors import InputError
-from wsol_core.files import read_table, write_table
-from wsol_core.proposal_files import FileParams, read_proposals
-from wsol_core.proposals import choose, distinct, proposal_rows
-from wsol_core.selective_search import SearchParams, search_proposals, selective_search
+from wsol_core.proposals.files import FileParams, read_proposals
+from wsol_core.proposals.selection import choose, distinct, proposal_rows
+from wsol_core.proposals.selective_search import SearchParams, search_proposals, selective_search
 
 PARAMS = SearchParams(mode="fast", longest_side=0)
 COLUMNS = ["image_id", "x0", "y0", "x1", "y1", "score", "label"]

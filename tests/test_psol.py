@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 from stages import psol_maps as maps_stage
 from stages import train_psol as train_stage
-from wsol_core.boxes import BOX_COLUMNS
+from wsol_core.core.boxes import BOX_COLUMNS
+from wsol_core.core.errors import InputError
+from wsol_core.core.files import write_table
+from wsol_core.core.map_store import MapStore
+from wsol_core.core.regions import map_box
 from wsol_core.data.index import ImageIndex, write_index
 from wsol_core.data.loading import Batch, Geometry
-from wsol_core.errors import InputError
-from wsol_core.files import write_table
-from wsol_core.maps import MapStore
-from wsol_core.methods.psol import RESOLUTION, box_loss, coverage, relative_boxes
-from wsol_core.regions import map_box
+from wsol_core.methods.psol.network import RESOLUTION, box_loss, coverage, relative_boxes
 
 
 class Fixed(nn.Module):

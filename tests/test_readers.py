@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wsol_core.boxes import BOX_COLUMNS
-from wsol_core.data.listing import DataParams, Listing
-from wsol_core.data.prepare import READERS
-from wsol_core.data.readers.coco_masks import instance_mask, polygons_mask, runs_mask, unpack
-from wsol_core.data.readers.xml_objects import read_objects
-from wsol_core.errors import InputError
+from wsol_core.core.boxes import BOX_COLUMNS
+from wsol_core.core.errors import InputError
+from wsol_core.datasets.listing import DataParams, Listing
+from wsol_core.datasets.prepare import READERS
+from wsol_core.datasets.readers.coco_masks import instance_mask, polygons_mask, runs_mask, unpack
+from wsol_core.datasets.readers.xml_objects import read_objects
 
 
 def read(root: Path, reader: str, **options: Any) -> Listing:

@@ -5,8 +5,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from wsol_core.boxes import Boxes
-from wsol_core.regions import (
+from wsol_core.core.boxes import Boxes
+from wsol_core.core.regions import (
     Scale,
     boxes_at_thresholds,
     largest_component_box,

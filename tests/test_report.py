@@ -10,12 +10,24 @@ from PIL import Image
 from stages import localize as localize_stage
 from stages import report as report_stage
 from tests.small_workspace import build, make_boxes, make_index, rows_of, write_images
+from wsol_core.core.errors import InputError
+from wsol_core.core.files import write_json
+from wsol_core.core.map_store import Kind, create
 from wsol_core.data.index import read_index
-from wsol_core.errors import InputError
-from wsol_core.files import write_json
-from wsol_core.maps import Kind, create
-from wsol_core.pictures import ABSENT, GREEN, GREY, RED, Picture, heat, outline, sheet, shrink, stain, write_jpeg
-from wsol_core.report import Report, ReportParams, draw_boxes, draw_image, draw_result
+from wsol_core.visualization.contact_sheets import Report, ReportParams, draw_boxes, draw_image, draw_result
+from wsol_core.visualization.pictures import (
+    ABSENT,
+    GREEN,
+    GREY,
+    RED,
+    Picture,
+    heat,
+    outline,
+    sheet,
+    shrink,
+    stain,
+    write_jpeg,
+)
 
 
 def f32(values: Any) -> npt.NDArray[np.float32]:

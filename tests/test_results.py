@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from wsol_core.cli import app
-from wsol_core.errors import InputError
-from wsol_core.results import as_json, as_markdown, read_results, sections, update_readme
+from wsol_core.cli.app import app
+from wsol_core.cli.results import as_json, as_markdown, read_results, sections, update_readme
+from wsol_core.core.errors import InputError
 
 ONE = {
     "saliency_ap": 0.325,

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from wsol_core.core.errors import InputError
 from wsol_core.data.roots import find_root, registry, remember_root
-from wsol_core.errors import InputError
 
 
 @pytest.fixture(autouse=True)

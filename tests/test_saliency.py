@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from stages import saliency_maps as stage
 from wsol_core.backbones.create import Backbone, BackboneParams, OnBackbone
 from wsol_core.backbones.pyramid import Chain, Pyramid, Statistics
-from wsol_core.checkpoints import save_checkpoint
+from wsol_core.core.map_store import CLASS_AGNOSTIC, MapStore
 from wsol_core.data.index import ImageIndex, write_index
-from wsol_core.maps import CLASS_AGNOSTIC, MapStore
-from wsol_core.methods.two_phase import PhaseParams, build
-from wsol_core.saliency import gradients, median, saliency_maps
-from wsol_core.training_params import TrainingParams
+from wsol_core.engine.checkpoints import save_checkpoint
+from wsol_core.engine.training_params import TrainingParams
+from wsol_core.methods.two_phase.phases import PhaseParams, build
+from wsol_core.methods.two_phase.saliency import gradients, median, saliency_maps
 
 
 class Net(OnBackbone):

@@ -7,12 +7,12 @@ import pytest
 from PIL import Image
 
 from stages import scan as stage
-from wsol_core.data import scan as module
+from wsol_core.core.errors import InputError
+from wsol_core.core.files import read_table
 from wsol_core.data.images import Inspection, inspect
-from wsol_core.data.listing import walk
-from wsol_core.data.scan import list_files, scan, worker_count
-from wsol_core.errors import InputError
-from wsol_core.files import read_table
+from wsol_core.datasets import scan as module
+from wsol_core.datasets.listing import walk
+from wsol_core.datasets.scan import list_files, scan, worker_count
 
 PATHS = ["a/1.png", "a/2.png", "b/3.png"]
 

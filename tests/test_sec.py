@@ -13,13 +13,15 @@ from torch import Tensor, nn
 
 from stages import sec_maps, train_sec
 from wsol_core.backbones.create import BackboneParams
-from wsol_core.checkpoints import load_checkpoint
-from wsol_core.crf import FLOOR, CRFParams
+from wsol_core.core.map_store import CLASS_AGNOSTIC, IGNORE, Kind, MapStore, create
 from wsol_core.data.index import ImageIndex, write_index
 from wsol_core.data.loading import Batch, Geometry
-from wsol_core.maps import CLASS_AGNOSTIC, IGNORE, Kind, MapStore, create
-from wsol_core.methods import sec
-from wsol_core.methods.sec import (
+from wsol_core.engine.checkpoints import load_checkpoint
+from wsol_core.engine.training_params import TrainingParams
+from wsol_core.maps.crf import FLOOR, CRFParams
+from wsol_core.methods.sec import network as sec
+from wsol_core.methods.sec.cues import ABSENT, CUE, PRESENT, ImageCues
+from wsol_core.methods.sec.network import (
     POSITIONS,
     LossName,
     SecParams,
@@ -34,8 +36,6 @@ from wsol_core.methods.sec import (
     seed_loss,
     weighted_rank_pooling,
 )
-from wsol_core.seeds import ABSENT, CUE, PRESENT, ImageCues
-from wsol_core.training_params import TrainingParams
 
 SMALL = BackboneParams(name="mobilenetv3_small_050", weights="none")
 TRAINING = TrainingParams(

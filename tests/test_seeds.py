@@ -8,10 +8,17 @@ import pytest
 import yaml
 
 from stages import seeds
+from wsol_core.core.errors import InputError
+from wsol_core.core.map_store import CLASS_AGNOSTIC, IGNORE, Kind, MapStore, create
 from wsol_core.data.index import ImageIndex, write_index
-from wsol_core.errors import InputError
-from wsol_core.maps import CLASS_AGNOSTIC, IGNORE, Kind, MapStore, create
-from wsol_core.seeds import SeedParams, background_region, class_regions, find_cues, stack_regions, write_seeds
+from wsol_core.methods.sec.cues import (
+    SeedParams,
+    background_region,
+    class_regions,
+    find_cues,
+    stack_regions,
+    write_seeds,
+)
 
 PARAMS = SeedParams(maps="cam", saliency="saliency")
 

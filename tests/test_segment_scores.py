@@ -13,11 +13,11 @@ from PIL import Image
 from torchmetrics.classification import MulticlassJaccardIndex
 
 from stages import evaluate_segmentation as stage
-from wsol_core.class_masks import ClassMasks
+from wsol_core.core.errors import InputError
+from wsol_core.data.class_masks import ClassMasks
 from wsol_core.data.index import ANNOTATION_COLUMNS, ImageIndex, write_annotations, write_index
-from wsol_core.errors import InputError
-from wsol_core.outside.label_masks import LabelMasks
-from wsol_core.segment_scores import evaluate
+from wsol_core.data.label_masks import LabelMasks
+from wsol_core.evaluation.segmentation import evaluate
 
 NAMES = ("cat", "dog", "owl")
 Mask = npt.NDArray[np.uint8]

@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 from sklearn.metrics import average_precision_score, jaccard_score, precision_score, recall_score
 from torchmetrics.classification import BinaryAveragePrecision, MulticlassJaccardIndex
 
-from wsol_core.errors import InputError
+from wsol_core.core.errors import InputError
 from wsol_core.metrics.saliency import LEVELS, SaliencyAP, centre_points, peak, peak_distance, point_map
 from wsol_core.metrics.segmentation import Confusion, SeedScores
 

@@ -8,13 +8,13 @@ import yaml
 from PIL import Image
 
 from stages import segments
-from wsol_core.crf import CRFParams
+from wsol_core.core.errors import InputError
+from wsol_core.core.map_store import Kind, MapStore, create
 from wsol_core.data.images import decode
 from wsol_core.data.index import ImageIndex, write_index
-from wsol_core.errors import InputError
-from wsol_core.maps import Kind, MapStore, create
-from wsol_core.outside.label_masks import LabelMasks
-from wsol_core.segments import EdgeParams, SegmentParams, refine, segment, write_segments
+from wsol_core.data.label_masks import LabelMasks
+from wsol_core.maps.crf import CRFParams
+from wsol_core.methods.sec.segments import EdgeParams, SegmentParams, refine, segment, write_segments
 
 NOWHERE = Path("nowhere.png")
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from wsol_core.data.index import ImageIndex
-from wsol_core.shown_images import SHOWN, shown_images
+from wsol_core.data.shown_images import SHOWN, shown_images
 
 
 def test_few_test_images_are_all_shown(small_index: ImageIndex) -> None:

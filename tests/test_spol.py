@@ -12,10 +12,13 @@ from torch.nn import functional
 
 from stages import cam_maps, train_cam
 from wsol_core.backbones.create import BackboneParams
+from wsol_core.core.map_store import MapStore
 from wsol_core.data.index import ImageIndex, write_index
 from wsol_core.data.loading import Batch
-from wsol_core.maps import MapStore
-from wsol_core.methods.spol import (
+from wsol_core.engine.training import Loss
+from wsol_core.engine.training_params import TrainingParams
+from wsol_core.heads.mff_net import Fusion, MFFNet, fuse
+from wsol_core.methods.spol.networks import (
     Auxiliary,
     CamParams,
     Classes,
@@ -30,9 +33,6 @@ from wsol_core.methods.spol import (
     segmentation_loss,
     segmentation_maps,
 )
-from wsol_core.mff_net import Fusion, MFFNet, fuse
-from wsol_core.training import Loss
-from wsol_core.training_params import TrainingParams
 
 SMALL = BackboneParams(name="mobilenetv3_small_050", weights="none")
 TRAINING = TrainingParams(epochs=1, batch=4, backbone_rate=0.01, head_rate=0.01, image_side=64)

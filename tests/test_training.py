@@ -17,16 +17,16 @@ from torch.nn import functional
 
 from wsol_core.backbones.create import Backbone, BackboneParams, OnBackbone
 from wsol_core.backbones.pyramid import Chain, Pyramid, Statistics
-from wsol_core.checkpoints import load_checkpoint
+from wsol_core.core.errors import InputError
+from wsol_core.core.map_store import CLASS_AGNOSTIC, Kind, create
 from wsol_core.data.index import TRAIN_FULLSUP, TRAIN_WEAKSUP, ImageIndex
 from wsol_core.data.loading import Batch, Geometry, SquashedImages, TrainingSet
 from wsol_core.data.targets import StoredTargets
-from wsol_core.devices import launch
-from wsol_core.errors import InputError
-from wsol_core.maps import CLASS_AGNOSTIC, Kind, create
-from wsol_core.supervision import class_labels, stored_maps, train_network, training_set
-from wsol_core.training import Trainer, parameter_groups
-from wsol_core.training_params import NetworkParams, TrainingParams, rate_factor
+from wsol_core.engine.checkpoints import load_checkpoint
+from wsol_core.engine.devices import launch
+from wsol_core.engine.fit import class_labels, stored_maps, train_network, training_set
+from wsol_core.engine.training import Trainer, parameter_groups
+from wsol_core.engine.training_params import NetworkParams, TrainingParams, rate_factor
 
 PARAMS = TrainingParams(epochs=3, batch=5, backbone_rate=0.01, head_rate=0.1, image_side=16, precision="32-true")
 
@@ -256,11 +256,11 @@ def test_set_without_training_images_is_refused(workspace: ImageIndex) -> None:
 SCRIPT = """
 import sys, torch
 from pathlib import Path
-from wsol_core.checkpoints import save_checkpoint
+from wsol_core.engine.checkpoints import save_checkpoint
 from tests.test_training import Net, PARAMS, loss, pairs
 from wsol_core.data.index import read_index
-from wsol_core.devices import launch
-from wsol_core.training import Trainer
+from wsol_core.engine.devices import launch
+from wsol_core.engine.training import Trainer
 import time
 
 if __name__ == "__main__":

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from stages import phase_maps, train_phase_one, train_phase_two, two_phase_maps
 from wsol_core.backbones.create import BackboneParams
+from wsol_core.core.errors import InputError
+from wsol_core.core.map_store import Kind, MapStore, create
 from wsol_core.data.index import ImageIndex, write_index
 from wsol_core.data.loading import Batch, Geometry
-from wsol_core.errors import InputError
-from wsol_core.map_voting import vote
-from wsol_core.maps import Kind, MapStore, create
-from wsol_core.methods.two_phase import (
+from wsol_core.engine.training_params import TrainingParams
+from wsol_core.methods.two_phase.phases import (
     Answer,
     LaterPhaseParams,
     MaskedLabels,
@@ -36,7 +36,7 @@ from wsol_core.methods.two_phase import (
     suppression_mask,
     weighted_maps,
 )
-from wsol_core.training_params import TrainingParams
+from wsol_core.methods.two_phase.voting import vote
 
 SMALL = BackboneParams(name="mobilenetv3_small_050", weights="none")
 TRAINING = TrainingParams(epochs=1, batch=4, backbone_rate=0.01, head_rate=0.01, image_side=64)

@@ -8,14 +8,14 @@ import pytest
 import yaml
 from PIL import Image
 
-from wsol_core.class_masks import ClassMasks
+from wsol_core.cli.presets import preset_text
+from wsol_core.core.errors import InputError
+from wsol_core.data.class_masks import ClassMasks
 from wsol_core.data.index import read_annotations, read_index
-from wsol_core.data.listing import VOID, DataParams
-from wsol_core.data.prepare import prepare
-from wsol_core.data.readers.voc_masks import NAMES, read_instances
-from wsol_core.data.readers.xml_objects import Objects
-from wsol_core.errors import InputError
-from wsol_core.presets import preset_text
+from wsol_core.datasets.listing import VOID, DataParams
+from wsol_core.datasets.prepare import prepare
+from wsol_core.datasets.readers.voc_masks import NAMES, read_instances
+from wsol_core.datasets.readers.xml_objects import Objects
 
 ROOT = Path(__file__).parents[1]
 WIDTH, HEIGHT = 6, 4

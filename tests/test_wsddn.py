@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from wsol_core.methods.wsddn import WsddnHead, image_loss, proposal_scores
+from wsol_core.detection.wsddn import WsddnHead, image_loss, proposal_scores
 
 
 def random_logits(proposals: int = 6, classes: int = 3, seed: int = 0) -> tuple[Tensor, Tensor]:

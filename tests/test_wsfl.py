@@ -12,12 +12,13 @@ import yaml
 from stages import foreground_maps as maps_stage
 from stages import train_transferred as transfer_stage
 from wsol_core.backbones.create import BackboneParams
-from wsol_core.checkpoints import load_checkpoint, save_checkpoint
+from wsol_core.core.errors import InputError
+from wsol_core.core.map_store import CLASS_AGNOSTIC, Kind, MapStore, create
 from wsol_core.data.index import ImageIndex, write_index
 from wsol_core.data.loading import Batch
-from wsol_core.errors import InputError
-from wsol_core.maps import CLASS_AGNOSTIC, Kind, MapStore, create
-from wsol_core.methods.wsfl import (
+from wsol_core.engine.checkpoints import load_checkpoint, save_checkpoint
+from wsol_core.engine.training_params import TrainingParams
+from wsol_core.methods.wsfl.foreground import (
     ForegroundParams,
     TransferredParams,
     build,
@@ -25,8 +26,7 @@ from wsol_core.methods.wsfl import (
     foreground_loss,
     foreground_maps,
 )
-from wsol_core.pseudo_masks import rasterize
-from wsol_core.training_params import TrainingParams
+from wsol_core.methods.wsfl.pseudo_masks import rasterize
 
 PARAMS = ForegroundParams(
     backbone=BackboneParams(name="mobilenetv3_small_050", weights="none"),

@@ -11,8 +11,8 @@ import yaml
 from torch import Tensor, nn
 
 from wsol_core.backbones.pyramid import TORCHVISION, Pyramid
-from wsol_core.checkpoints import save_checkpoint
 from wsol_core.data.index import ImageIndex, write_index
+from wsol_core.engine.checkpoints import save_checkpoint
 from wsol_core.prediction.networks import KINDS
 
 CLASSES = 2

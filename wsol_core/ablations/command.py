@@ -10,8 +10,8 @@ from wsol_core.ablations.definition import Table
 from wsol_core.ablations.document import update_docs
 from wsol_core.ablations.runs import RESULTS, read_rows, run_missing
 from wsol_core.ablations.tables import pick, read_tables
-from wsol_core.errors import InputError
-from wsol_core.params import preset
+from wsol_core.core.errors import InputError
+from wsol_core.core.params import preset
 
 
 def lines() -> list[str]:

@@ -7,8 +7,8 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 from pydantic import Field, model_validator
 
 from wsol_core.ablations.overrides import Overrides, leaves
-from wsol_core.errors import nearest
-from wsol_core.params import Block
+from wsol_core.core.errors import nearest
+from wsol_core.core.params import Block
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 Unit = Literal["percent", "share", "pixels"]

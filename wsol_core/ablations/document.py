@@ -8,7 +8,7 @@ import pandas as pd
 
 from wsol_core.ablations.definition import Column, Row, Table, Unit
 from wsol_core.ablations.runs import RESULTS, read_rows
-from wsol_core.files import atomic_path
+from wsol_core.core.files import atomic_path
 
 DOCS = Path("docs/results.md")
 SPLIT = "test"

@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from wsol_core.errors import InputError
-from wsol_core.presets import apply_preset
+from wsol_core.cli.presets import apply_preset
+from wsol_core.core.errors import InputError
 
 MISSING = object()
 VARIABLE = re.compile(r"\$\{([\w.-]+)\}")

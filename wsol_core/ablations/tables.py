@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from wsol_core.ablations.definition import Column, Figures, Read, Row, Table
 from wsol_core.ablations.overrides import Overrides
+from wsol_core.core.errors import InputError, nearest
 from wsol_core.data.index import TRAIN_WEAKSUP
-from wsol_core.errors import InputError, nearest
 
 FOLDER = Path("ablations")
 

@@ -15,8 +15,8 @@ from wsol_core.backbones.pyramid import Backbone, OnBackbone, Pyramid
 from wsol_core.backbones.resnet import resnet50
 from wsol_core.backbones.vgg import vgg16
 from wsol_core.backbones.weights import State, download, load_weights, read_weights, torchvision_imagenet
-from wsol_core.errors import InputError
-from wsol_core.params import Block
+from wsol_core.core.errors import InputError
+from wsol_core.core.params import Block
 
 __all__ = ["Backbone", "BackboneParams", "OnBackbone", "create_backbone"]
 

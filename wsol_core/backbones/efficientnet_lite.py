@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from wsol_core.backbones.pyramid import Pyramid, Statistics, limited_strides
-from wsol_core.errors import InputError
+from wsol_core.core.errors import InputError
 
 HALF = Statistics((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bicubic")
 LAST_OF_STRIDE = (0, 1, 2, 4, 6)

@@ -4,7 +4,7 @@ from torch import nn
 
 from wsol_core.backbones.efficientnet_lite import LAST_OF_STRIDE, LitePyramid
 from wsol_core.backbones.pyramid import Backbone, Chain
-from wsol_core.errors import InputError
+from wsol_core.core.errors import InputError
 
 
 def divide_at(backbone: Backbone, level: int) -> int:

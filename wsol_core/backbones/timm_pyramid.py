@@ -6,7 +6,7 @@ import timm
 from torch import Tensor, nn
 
 from wsol_core.backbones.pyramid import Interpolation, Pyramid, Statistics
-from wsol_core.errors import InputError
+from wsol_core.core.errors import InputError
 
 ALIASES = {"mobilenet_v1": "mobilenetv1_100"}
 

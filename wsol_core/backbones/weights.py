@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision import models
 
-from wsol_core.errors import InputError
+from wsol_core.core.errors import InputError
 
 State = dict[str, Tensor]
 _WRAPPERS = re.compile(r"^(?:(?:module|model|backbone|network|features)[._])+")

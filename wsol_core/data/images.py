@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from wsol_core.errors import InputError
+from wsol_core.core.errors import InputError
 
 Picture = npt.NDArray[np.uint8]
 Interpolation = Literal["bilinear", "bicubic"]

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from wsol_core.core.errors import InputError
+from wsol_core.core.files import read_table, write_table
 from wsol_core.data.roots import find_root
-from wsol_core.errors import InputError
-from wsol_core.files import read_table, write_table
 
 TRAIN_WEAKSUP = "train-weaksup"
 TRAIN_FULLSUP = "train-fullsup"

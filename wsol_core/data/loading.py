@@ -18,9 +18,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from wsol_core.core.errors import InputError
 from wsol_core.data.images import Interpolation, decode_squashed
 from wsol_core.data.targets import ImageTargets, Proposals
-from wsol_core.errors import InputError
 
 CACHE_BYTES = 2 << 30
 BATCHES_AHEAD = 3

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import yaml
 
-from wsol_core.errors import InputError
-from wsol_core.files import atomic_path
+from wsol_core.core.errors import InputError
+from wsol_core.core.files import atomic_path
 
 
 def registry() -> Path:

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from wsol_core.maps import MapStore
+from wsol_core.core.map_store import MapStore
 
 
 @dataclass(frozen=True)

@@ -5,46 +5,46 @@ from typing import Any
 
 import yaml
 
-from wsol_core import params
-from wsol_core.background import BackgroundParams
-from wsol_core.background_classifier import GradientParams
-from wsol_core.calibrate import CalibrateParams
-from wsol_core.data.listing import DataParams
-from wsol_core.data.scenes import DemoParams
-from wsol_core.descriptions import DescriptionParams
-from wsol_core.detections import DetectParams
-from wsol_core.detector import DetectorParams
+from wsol_core.core import params
+from wsol_core.core.errors import InputError, nearest
+from wsol_core.core.params import PARAMS, Block
+from wsol_core.datasets.background import BackgroundParams
+from wsol_core.datasets.listing import DataParams
+from wsol_core.datasets.scenes import DemoParams
+from wsol_core.detection.detector import DetectorParams
+from wsol_core.detection.infer import DetectParams
+from wsol_core.detection.linear_detector import LinearDetectorParams
+from wsol_core.detection.postprocess import SelectionParams
+from wsol_core.detection.proposal_features import DescriptionParams
 from wsol_core.doctor.finding import Finding, tried
-from wsol_core.errors import InputError, nearest
-from wsol_core.gaussian import GaussianParams
-from wsol_core.import_maps import ImportParams
-from wsol_core.inference import InferenceParams
-from wsol_core.linear_detector import LinearDetectorParams
-from wsol_core.localize import LocalizeParams
-from wsol_core.map_proposals import MapProposalParams
-from wsol_core.map_voting import VotingParams
-from wsol_core.methods.bcct import BCCTParams
-from wsol_core.methods.bcct_joint import JointParams
-from wsol_core.methods.classifier import ClassifierParams
-from wsol_core.methods.ddt import DDTParams
-from wsol_core.methods.fam import FamParams
-from wsol_core.methods.psol import PsolParams
-from wsol_core.methods.sec import SecParams
-from wsol_core.methods.spol import CamParams, SegmentationParams
-from wsol_core.methods.two_phase import LaterPhaseParams, PhaseParams
-from wsol_core.methods.wsfl import ForegroundParams, TransferredParams
-from wsol_core.oracle import OracleParams
-from wsol_core.params import PARAMS, Block
-from wsol_core.proposal_files import FileParams
-from wsol_core.proposals import ProposalParams
-from wsol_core.pseudo_masks import PseudoMaskParams
-from wsol_core.refined_maps import RefineParams
-from wsol_core.report import ObjectnessParams, ReportParams
-from wsol_core.saliency import SaliencyParams
-from wsol_core.seeds import SeedParams
-from wsol_core.segments import SegmentParams
-from wsol_core.selection import SelectionParams
-from wsol_core.selective_search import SearchParams
+from wsol_core.engine.inference import InferenceParams
+from wsol_core.external.import_maps import ImportParams
+from wsol_core.maps.calibrate import CalibrateParams
+from wsol_core.maps.localize import LocalizeParams
+from wsol_core.maps.oracle import OracleParams
+from wsol_core.maps.refinement import RefineParams
+from wsol_core.methods.bcct.binary import GradientParams
+from wsol_core.methods.bcct.ct import BCCTParams
+from wsol_core.methods.bcct.joint import JointParams
+from wsol_core.methods.classifier.network import ClassifierParams
+from wsol_core.methods.ddt.colocalization import DDTParams
+from wsol_core.methods.fam.network import FamParams
+from wsol_core.methods.psol.network import PsolParams
+from wsol_core.methods.sec.cues import SeedParams
+from wsol_core.methods.sec.network import SecParams
+from wsol_core.methods.sec.segments import SegmentParams
+from wsol_core.methods.spol.gaussian import GaussianParams
+from wsol_core.methods.spol.networks import CamParams, SegmentationParams
+from wsol_core.methods.two_phase.phases import LaterPhaseParams, PhaseParams
+from wsol_core.methods.two_phase.saliency import SaliencyParams
+from wsol_core.methods.two_phase.voting import VotingParams
+from wsol_core.methods.wsfl.foreground import ForegroundParams, TransferredParams
+from wsol_core.methods.wsfl.pseudo_masks import PseudoMaskParams
+from wsol_core.proposals.files import FileParams
+from wsol_core.proposals.map_proposals import MapProposalParams
+from wsol_core.proposals.selection import ProposalParams
+from wsol_core.proposals.selective_search import SearchParams
+from wsol_core.visualization.contact_sheets import ObjectnessParams, ReportParams
 
 MODELS: dict[str, type[Block]] = {
     "background": BackgroundParams,

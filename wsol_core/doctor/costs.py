@@ -7,26 +7,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from wsol_core.calibrate import CalibrateParams
-from wsol_core.crf import CRFParams
+from wsol_core.core.params import Block
 from wsol_core.data.index import SPLITS
 from wsol_core.data.loading import CACHE_BYTES
-from wsol_core.data.scan import worker_count
-from wsol_core.data.scenes import DemoParams
-from wsol_core.descriptions import DescriptionParams
-from wsol_core.detections import DetectParams
+from wsol_core.datasets.scan import worker_count
+from wsol_core.datasets.scenes import DemoParams
+from wsol_core.detection.infer import DetectParams
+from wsol_core.detection.linear_detector import LinearDetectorParams
+from wsol_core.detection.proposal_features import DescriptionParams
 from wsol_core.doctor.data_sets import Extent
 from wsol_core.doctor.pipeline import Stage
 from wsol_core.doctor.speed import Pass, Speed, crf_seconds, pass_speed, search_seconds
-from wsol_core.inference import InferenceParams
-from wsol_core.linear_detector import LinearDetectorParams
-from wsol_core.methods.ddt import DDTParams
-from wsol_core.params import Block
-from wsol_core.proposals import ProposalParams
-from wsol_core.refined_maps import RefineParams
-from wsol_core.segments import SegmentParams
-from wsol_core.selective_search import SearchParams
-from wsol_core.training_params import NetworkParams
+from wsol_core.engine.inference import InferenceParams
+from wsol_core.engine.training_params import NetworkParams
+from wsol_core.maps.calibrate import CalibrateParams
+from wsol_core.maps.crf import CRFParams
+from wsol_core.maps.refinement import RefineParams
+from wsol_core.methods.ddt.colocalization import DDTParams
+from wsol_core.methods.sec.segments import SegmentParams
+from wsol_core.proposals.selection import ProposalParams
+from wsol_core.proposals.selective_search import SearchParams
 
 START, START_WITH_TORCH = 2.5, 7.0
 """Seconds until a stage is at work, DVC's part included."""

@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from wsol_core.background import BackgroundParams, known_folders
+from wsol_core.core.errors import InputError
+from wsol_core.core.params import Block
 from wsol_core.data.images import SUFFIXES, decode_squashed
 from wsol_core.data.index import TEST, TRAIN_FULLSUP, TRAIN_WEAKSUP
-from wsol_core.data.listing import DataParams, Listing, is_inside, walk
-from wsol_core.data.prepare import READERS, split_off, wanted
 from wsol_core.data.roots import find_root
-from wsol_core.data.scenes import DemoParams, SetParams
-from wsol_core.data.validate import UNLISTED, check_listing
+from wsol_core.datasets.background import BackgroundParams, known_folders
+from wsol_core.datasets.listing import DataParams, Listing, is_inside, walk
+from wsol_core.datasets.prepare import READERS, split_off, wanted
+from wsol_core.datasets.scenes import DemoParams, SetParams
+from wsol_core.datasets.validate import UNLISTED, check_listing
 from wsol_core.doctor.finding import Finding, tried
-from wsol_core.errors import InputError
-from wsol_core.params import Block
 
 SAMPLE = 16
 """Images that are decoded, spread over the set."""

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from wsol_core import params
+from wsol_core.core import params
 from wsol_core.doctor.blocks import check_blocks, read_params
 from wsol_core.doctor.costs import Cost, Costs
 from wsol_core.doctor.data_sets import check_data

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from wsol_core.errors import InputError
-from wsol_core.params import PARAMS
+from wsol_core.core.errors import InputError
+from wsol_core.core.params import PARAMS
 
 Level = Literal["error", "warning", "note"]
 R = TypeVar("R")

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from wsol_core.data.scan import worker_count
+from wsol_core.datasets.scan import worker_count
 from wsol_core.doctor.finding import Finding, tried
 
 GIB = 2**30
@@ -63,7 +63,7 @@ def _check_device() -> Iterator[Finding]:
     """The device, and the precision that runs there where the parameters have bf16-mixed."""
     import torch
 
-    from wsol_core.devices import choose_precision, device_type
+    from wsol_core.engine.devices import choose_precision, device_type
 
     kind, errors = tried("machine", device_type)
     if kind is None:

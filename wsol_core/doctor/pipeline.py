@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from wsol_core.core.errors import InputError, nearest
 from wsol_core.doctor.finding import Finding
-from wsol_core.errors import InputError, nearest
 
 ASSETS = "data/demo"
 

@@ -17,9 +17,9 @@ from torchvision import models
 from wsol_core.backbones import efficientnet_lite
 from wsol_core.backbones.create import TORCHVISION, BackboneParams
 from wsol_core.backbones.timm_pyramid import ALIASES
+from wsol_core.core.errors import InputError, nearest
+from wsol_core.core.params import Block
 from wsol_core.doctor.finding import Finding, tried
-from wsol_core.errors import InputError, nearest
-from wsol_core.params import Block
 
 MODELS = Path("data/models")
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 from faster_coco_eval.core import mask as run_lengths
 
-from wsol_core.boxes import to_xywh
+from wsol_core.core.boxes import to_xywh
 from wsol_core.export.place import MARK
 from wsol_core.export.results import BoxResults
 

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from wsol_core.backbones.create import OnBackbone
-from wsol_core.errors import InputError
+from wsol_core.core.errors import InputError
 from wsol_core.prediction.model_file import ModelCard
 from wsol_core.prediction.networks import Look, Network
 

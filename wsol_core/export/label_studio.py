@@ -14,9 +14,9 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 
-from wsol_core.boxes import BOX_COLUMNS, to_xywh
-from wsol_core.class_colours import class_colour
+from wsol_core.core.boxes import BOX_COLUMNS, to_xywh
 from wsol_core.export.results import BoxResults
+from wsol_core.visualization.class_colours import class_colour
 
 LOCAL_FILES = "/data/local-files/?d="
 

@@ -14,16 +14,16 @@ import numpy.typing as npt
 import pandas as pd
 from PIL import Image
 
-from wsol_core.class_colours import COLOURS
+from wsol_core.core.errors import InputError
+from wsol_core.core.map_store import CLASS_AGNOSTIC, IGNORE, Kind, MapStore
+from wsol_core.core.params import load
+from wsol_core.core.regions import Scale, rescale, upsample
 from wsol_core.data.index import ImageIndex, read_index
-from wsol_core.errors import InputError
 from wsol_core.export.coco import ClassMask
 from wsol_core.export.results import OBJECT, chosen_images, find_result, own_labels
-from wsol_core.localize import LocalizeParams, in_threads, read_threshold
-from wsol_core.maps import CLASS_AGNOSTIC, IGNORE, Kind, MapStore
-from wsol_core.params import load
-from wsol_core.pictures import stretch
-from wsol_core.regions import Scale, rescale, upsample
+from wsol_core.maps.localize import LocalizeParams, in_threads, read_threshold
+from wsol_core.visualization.class_colours import COLOURS
+from wsol_core.visualization.pictures import stretch
 
 LabelMask = npt.NDArray[np.uint8]
 

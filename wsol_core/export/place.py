@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from wsol_core.errors import InputError
-from wsol_core.files import atomic_path
+from wsol_core.core.errors import InputError
+from wsol_core.core.files import atomic_path
 
 MARK = "wsol export"
 """Stands in every file that is exported, near its beginning or end."""

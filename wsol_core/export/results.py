@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from wsol_core.boxes import BOX_COLUMNS, Boxes
+from wsol_core.core.boxes import BOX_COLUMNS, Boxes
+from wsol_core.core.errors import InputError, nearest
+from wsol_core.core.files import read_table
+from wsol_core.core.map_store import CLASS_AGNOSTIC
 from wsol_core.data.index import SPLITS, ImageIndex, read_index
-from wsol_core.errors import InputError, nearest
-from wsol_core.files import read_table
-from wsol_core.maps import CLASS_AGNOSTIC
 
 OBJECT = "object"
 """The class of what has no class of its own, in an image that has not exactly one label."""

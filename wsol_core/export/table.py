@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wsol_core.boxes import BOX_COLUMNS
+from wsol_core.core.boxes import BOX_COLUMNS
 from wsol_core.export.place import CSV_COLUMNS
 from wsol_core.export.results import BoxResults
 

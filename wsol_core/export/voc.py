@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 
-from wsol_core.boxes import BOX_COLUMNS, Boxes, to_inclusive
+from wsol_core.core.boxes import BOX_COLUMNS, Boxes, to_inclusive
 from wsol_core.export.results import BoxResults
 
 

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 import yaml
 
-from wsol_core.boxes import to_centre
+from wsol_core.core.boxes import to_centre
 from wsol_core.data.index import SPLITS
 from wsol_core.export.results import BoxResults
 

@@ -8,16 +8,16 @@ import numpy.typing as npt
 import pandas as pd
 from pydantic import ValidationError
 
-from wsol_core.boxes import BOX_COLUMNS, Boxes, iou
+from wsol_core.core.boxes import BOX_COLUMNS, Boxes, iou
+from wsol_core.core.errors import InputError
+from wsol_core.core.map_store import CLASS_AGNOSTIC
+from wsol_core.core.regions import boxes_at_thresholds, map_boxes
 from wsol_core.data.index import ImageIndex
-from wsol_core.errors import InputError
 from wsol_core.inspect import reading
 from wsol_core.inspect.layers import Layer, find_layers
 from wsol_core.inspect.outcomes import Outcomes, measure
 from wsol_core.inspect.workspaces import Workspace
-from wsol_core.localize import LocalizeParams, read_threshold
-from wsol_core.maps import CLASS_AGNOSTIC
-from wsol_core.regions import boxes_at_thresholds, map_boxes
+from wsol_core.maps.localize import LocalizeParams, read_threshold
 
 TABLES = ("boxes", "detections")
 """Folders whose tables of boxes are measured."""

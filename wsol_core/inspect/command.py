@@ -3,7 +3,7 @@
 from pathlib import Path
 from urllib.parse import parse_qsl
 
-from wsol_core.errors import InputError
+from wsol_core.core.errors import InputError
 from wsol_core.inspect.inspection import Inspection
 from wsol_core.inspect.queries import PageQuery, read_query
 from wsol_core.inspect.refusals import RefusalError

@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from wsol_core.class_colours import COLOURS
+from wsol_core.core.errors import InputError
+from wsol_core.core.map_store import IGNORE, Kind
 from wsol_core.data.images import decode_squashed
-from wsol_core.errors import InputError
 from wsol_core.inspect.reading import Stamp
-from wsol_core.maps import IGNORE, Kind
-from wsol_core.pictures import BLUE, GREY, RED
+from wsol_core.visualization.class_colours import COLOURS
+from wsol_core.visualization.pictures import BLUE, GREY, RED
 
 THUMBNAIL_SIDE, THUMBNAILS_KEPT = 192, 2000
 PICTURE_SIDE, PICTURES_KEPT = 1600, 16

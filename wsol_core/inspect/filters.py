@@ -7,12 +7,12 @@ import numpy.typing as npt
 import pandas as pd
 from pydantic import Field
 
+from wsol_core.core.errors import nearest
+from wsol_core.core.params import Block
 from wsol_core.data.index import SPLITS
-from wsol_core.errors import nearest
 from wsol_core.inspect.catalogue import Catalogue
 from wsol_core.inspect.refusals import RefusalError
 from wsol_core.metrics.localization import is_correct
-from wsol_core.params import Block
 
 Rows = npt.NDArray[np.intp]
 

@@ -10,8 +10,8 @@ from urllib.parse import urlencode
 import numpy as np
 import pandas as pd
 
-from wsol_core.boxes import BOX_COLUMNS
-from wsol_core.errors import InputError, nearest
+from wsol_core.core.boxes import BOX_COLUMNS
+from wsol_core.core.errors import InputError, nearest
 from wsol_core.inspect import drawing, reading
 from wsol_core.inspect.catalogue import Catalogue
 from wsol_core.inspect.filters import Rows, select

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from wsol_core.boxes import BOX_COLUMNS, paired_iou
-from wsol_core.maps import CLASS_AGNOSTIC
+from wsol_core.core.boxes import BOX_COLUMNS, paired_iou
+from wsol_core.core.map_store import CLASS_AGNOSTIC
 
 KEYS = ["image_id", "label"]
 COLUMNS = list(BOX_COLUMNS)

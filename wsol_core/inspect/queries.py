@@ -5,10 +5,10 @@ from typing import TypeVar
 
 from pydantic import Field, ValidationError
 
+from wsol_core.core.map_store import CLASS_AGNOSTIC
+from wsol_core.core.params import Block
 from wsol_core.inspect.filters import Filter
 from wsol_core.inspect.refusals import BAD, RefusalError
-from wsol_core.maps import CLASS_AGNOSTIC
-from wsol_core.params import Block
 
 LONGEST_NAME, LONGEST_ID, LONGEST_ECHO = 200, 1000, 60
 MOST_CLASSES = 10**6

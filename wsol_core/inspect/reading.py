@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from wsol_core.core.errors import InputError
+from wsol_core.core.files import read_table
+from wsol_core.core.map_store import MapStore
 from wsol_core.data.index import ImageIndex, read_index
-from wsol_core.errors import InputError
-from wsol_core.files import read_table
-from wsol_core.maps import MapStore
 
 KEPT = 16
 """Files of each kind."""

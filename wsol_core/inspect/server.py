@@ -19,11 +19,11 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from wsol_core.errors import InputError
+from wsol_core.core.errors import InputError
+from wsol_core.core.params import Block
 from wsol_core.inspect.inspection import Inspection
 from wsol_core.inspect.queries import ImageQuery, LayerQuery, LiveQuery, PageQuery, PictureQuery, read_query
 from wsol_core.inspect.refusals import BAD, RefusalError
-from wsol_core.params import Block
 
 PAGE_FILES = {
     "index.html": "text/html",

@@ -8,8 +8,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from wsol_core.errors import InputError
-from wsol_core.files import atomic_path
+from wsol_core.core.errors import InputError
+from wsol_core.core.files import atomic_path
 from wsol_core.inspect.catalogue import Catalogue
 from wsol_core.inspect.inspection import THRESHOLDS, Inspection
 from wsol_core.inspect.layers import methods

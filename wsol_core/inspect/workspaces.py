@@ -6,7 +6,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Protocol
 
-from wsol_core.errors import InputError
+from wsol_core.core.errors import InputError
 
 WORKSPACE = "workspace"
 """DVC's name of the files as they lie in the project, committed or not."""

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from wsol_core.boxes import iou as iou_of_pairs
-from wsol_core.errors import InputError
+from wsol_core.core.boxes import iou as iou_of_pairs
+from wsol_core.core.errors import InputError
 from wsol_core.metrics.matching import (
     DETECTION_COLUMNS,
     TRUTH_COLUMNS,

@@ -8,7 +8,7 @@ share of P that lies on G.
 import numpy as np
 import numpy.typing as npt
 
-from wsol_core.boxes import Boxes, area, paired_iou
+from wsol_core.core.boxes import Boxes, area, paired_iou
 from wsol_core.metrics.localization import GroundTruth, is_correct
 
 FloatArray = npt.NDArray[np.floating]

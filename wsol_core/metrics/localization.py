@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wsol_core.boxes import Boxes, paired_iou
+from wsol_core.core.boxes import Boxes, paired_iou
 
 FloatArray = npt.NDArray[np.floating]
 

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from wsol_core.boxes import BOX_COLUMNS, Boxes, paired_iou
-from wsol_core.errors import InputError
+from wsol_core.core.boxes import BOX_COLUMNS, Boxes, paired_iou
+from wsol_core.core.errors import InputError
 
 DETECTION_COLUMNS = ("image_id", *BOX_COLUMNS, "score", "label")
 TRUTH_COLUMNS = ("image_id", "label", *BOX_COLUMNS, "difficult")

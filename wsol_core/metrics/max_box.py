@@ -19,8 +19,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from wsol_core.boxes import Boxes
-from wsol_core.errors import InputError
+from wsol_core.core.boxes import Boxes
+from wsol_core.core.errors import InputError
 from wsol_core.metrics.localization import CENTRE_SIDES, best_index
 
 Floats = npt.NDArray[np.float64]

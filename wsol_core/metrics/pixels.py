@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from wsol_core.errors import InputError
+from wsol_core.core.errors import InputError
 from wsol_core.metrics.localization import best_index
 from wsol_core.metrics.max_box import SIDE, TAUS, as_scores
 

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from wsol_core.boxes import BOX_COLUMNS
-from wsol_core.errors import InputError
+from wsol_core.core.boxes import BOX_COLUMNS
+from wsol_core.core.errors import InputError
 from wsol_core.metrics.detection import DetectionFigures, average_precision
 from wsol_core.metrics.matching import TRUTH_COLUMNS, check_table
 from wsol_core.metrics.max_box import as_scores

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from wsol_core.errors import InputError
+from wsol_core.core.errors import InputError
 
 IGNORED = 255
 CONFIDENCE = 0.95

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from wsol_core.errors import InputError
-from wsol_core.outside.command import one_line_errors
+from wsol_core.core.errors import InputError
+from wsol_core.external.command import one_line_errors
 
 
 def predict(
@@ -45,8 +45,8 @@ def predict(
             raise InputError(f"--out {out}: is what the images come from; choose another folder")
         from tqdm import tqdm
 
-        from wsol_core.predict import Predictor
         from wsol_core.prediction.outputs import Outputs
+        from wsol_core.prediction.predictor import Predictor
         from wsol_core.prediction.run import predict_files
         from wsol_core.prediction.sources import find_images
 

@@ -4,10 +4,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from wsol_core.boxes import Boxes
-from wsol_core.localize import LocalizeParams
-from wsol_core.pictures import stretch
-from wsol_core.regions import find_components, rescale, upsample
+from wsol_core.core.boxes import Boxes
+from wsol_core.core.regions import find_components, rescale, upsample
+from wsol_core.maps.localize import LocalizeParams
+from wsol_core.visualization.pictures import stretch
 
 INSTANCES = 255
 

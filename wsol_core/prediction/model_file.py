@@ -11,11 +11,11 @@ from pydantic import Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from wsol_core.errors import InputError
-from wsol_core.files import atomic_path
-from wsol_core.inference import InferenceParams
-from wsol_core.localize import LocalizeParams
-from wsol_core.params import Block
+from wsol_core.core.errors import InputError
+from wsol_core.core.files import atomic_path
+from wsol_core.core.params import Block
+from wsol_core.engine.inference import InferenceParams
+from wsol_core.maps.localize import LocalizeParams
 
 
 class ModelCard(Block):

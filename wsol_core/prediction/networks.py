@@ -14,15 +14,22 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from wsol_core import pixel_supervision
 from wsol_core.backbones.create import OnBackbone
-from wsol_core.background_classifier import GradientParams, build_binary, gradient_maps
-from wsol_core.checkpoints import rebuild
-from wsol_core.devices import Precision
-from wsol_core.methods import bcct, bcct_joint, fam, psol, sec, spol, two_phase, wsfl
-from wsol_core.mff_net import fuse
-from wsol_core.pixel_supervision import CTParams
-from wsol_core.training_params import NetworkParams
+from wsol_core.engine.checkpoints import rebuild
+from wsol_core.engine.devices import Precision
+from wsol_core.engine.training_params import NetworkParams
+from wsol_core.heads.mff_net import fuse
+from wsol_core.methods.bcct import ct as bcct
+from wsol_core.methods.bcct import joint as bcct_joint
+from wsol_core.methods.bcct import pixel_supervision
+from wsol_core.methods.bcct.binary import GradientParams, build_binary, gradient_maps
+from wsol_core.methods.bcct.pixel_supervision import CTParams
+from wsol_core.methods.fam import network as fam
+from wsol_core.methods.psol import network as psol
+from wsol_core.methods.sec import network as sec
+from wsol_core.methods.spol import networks as spol
+from wsol_core.methods.two_phase import phases as two_phase
+from wsol_core.methods.wsfl import foreground as wsfl
 
 
 class Answer(NamedTuple):

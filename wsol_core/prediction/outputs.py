@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from wsol_core.class_colours import COLOURS
+from wsol_core.core.errors import InputError
+from wsol_core.core.files import atomic_path, write_json
 from wsol_core.data.images import Picture, decode
-from wsol_core.errors import InputError
-from wsol_core.files import atomic_path, write_json
-from wsol_core.pictures import note, outline, shrink, stretch, write_jpeg
-from wsol_core.predict import Prediction, Predictor, Seen
+from wsol_core.prediction.predictor import Prediction, Predictor, Seen
 from wsol_core.prediction.sources import Source
+from wsol_core.visualization.class_colours import COLOURS
+from wsol_core.visualization.pictures import note, outline, shrink, stretch, write_jpeg
 
 OVERLAY_SIDE = 1024
 TINT = 0.5

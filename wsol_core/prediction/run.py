@@ -6,12 +6,12 @@ from functools import partial
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
+from wsol_core.core.errors import InputError
 from wsol_core.data.images import Picture
 from wsol_core.data.loading import loader_workers
-from wsol_core.errors import InputError
-from wsol_core.localize import in_threads
-from wsol_core.predict import Predictor
+from wsol_core.maps.localize import in_threads
 from wsol_core.prediction.outputs import Outputs, Record
+from wsol_core.prediction.predictor import Predictor
 from wsol_core.prediction.sources import Source
 
 R = TypeVar("R")

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from wsol_core.core.errors import InputError
 from wsol_core.data.images import SUFFIXES
-from wsol_core.data.listing import walk
-from wsol_core.errors import InputError
+from wsol_core.datasets.listing import walk
 
 
 class Source(NamedTuple):

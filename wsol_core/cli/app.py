@@ -1,0 +1,212 @@
+"""The command `wsol`: choose a preset, read the figures, predict, export.
+
+A command imports what it needs, so that `wsol --help` answers at once.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wsol_core.core.tables import print_table
+from wsol_core.export.command import app as export_app
+from wsol_core.external.command import app as evaluate_app
+from wsol_core.external.command import one_line_errors
+from wsol_core.prediction.command import predict
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+app.add_typer(evaluate_app, name="evaluate")
+app.add_typer(export_app, name="export")
+app.command()(predict)
+
+
+def _preset_names() -> list[str]:
+    """For the shell's completion."""
+    return sorted(path.stem for path in Path("presets").glob("*.yaml"))
+
+
+def _table_names() -> list[str]:
+    return sorted(path.stem for path in Path("ablations").glob("*.yaml"))
+
+
+@app.callback()
+def wsol() -> None:
+    """Image-level labels in, boxes and masks out.
+
+    Exit codes: 0 done, 1 an error (one line says which), 2 a wrong option. `wsol --install-completion` completes
+    commands, presets and tables in the shell.
+    """
+
+
+@app.command()
+def use(
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A preset: a file of presets/, without .yaml; `demo` goes back.", autocompletion=_preset_names
+        ),
+    ],
+    root: Annotated[Path | None, typer.Option(help="The folder of the preset's data set; remembered.")] = None,
+    data_set: Annotated[str, typer.Option("--set", help="Which data set --root is for.")] = "localization",
+) -> None:
+    """Write a preset's parameters to params.yaml.
+
+    Example: wsol use folder --root ~/photographs
+    """
+    from wsol_core.cli.presets import use as use_preset
+
+    with one_line_errors():
+        dropped = use_preset(name, root, data_set)
+    for line in dropped:
+        typer.echo(f"dropped {line}", err=True)
+    typer.echo(f"params.yaml is now preset {name}; `make repro` runs it")
+
+
+@app.command()
+def results(
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, figures between 0 and 1.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="As Markdown tables, in percent.")] = False,
+    readme: Annotated[bool, typer.Option("--readme", help="Rewrite the tables in README.md.")] = False,
+) -> None:
+    """Print every figure of the current preset; in a pipe, lines with tabs between the columns.
+
+    Example: wsol results --json > figures.json
+    """
+    from wsol_core.cli import results as found
+
+    if as_json + markdown + readme > 1:
+        raise typer.BadParameter("--json, --markdown and --readme exclude each other")
+    with one_line_errors():
+        if readme:
+            typer.echo(f"README.md: {', '.join(found.update_readme()) or 'no table of a preset with results'}")
+            return
+        preset, sources = _current()
+        figures = found.read_results(preset)
+        sections = found.sections(figures)
+        if as_json:
+            typer.echo(found.as_json(figures, sources))
+        elif not sections:
+            typer.echo(
+                f"{preset}: the data set has no annotations, so there are no figures; boxes and maps are in data/"
+            )
+        elif markdown:
+            typer.echo(found.as_markdown(figures))
+        else:
+            for section in sections:
+                print_table(f"{preset}: {section.title}", section.header, section.rows, section.header[section.words :])
+
+
+@app.command()
+def ablate(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[TABLE]...", help="Files of ablations/.", autocompletion=_table_names),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="The tables that are meant for the preset in use.")] = False,
+    seeds: Annotated[str, typer.Option(help="Like 0,1,2; the table's own where left out.")] = "",
+    rows: Annotated[str, typer.Option(help="Like add-2,add-3; all where left out.")] = "",
+    value: Annotated[list[str] | None, typer.Option(help="NAME=VALUE for a ${NAME} of a table; repeatable.")] = None,
+) -> None:
+    """Run missing rows of ablation tables as DVC experiments; without a table list them all.
+
+    Example: wsol ablate spol-table-2 --seeds 0,1,2
+    """
+    from wsol_core.ablations import command
+
+    with one_line_errors():
+        tables = command.meant_tables() if every else command.named_tables(names or [])
+        if not tables:
+            typer.echo("\n".join(command.lines()))
+        elif command.run(tables, seeds, rows, value or [], typer.echo):
+            raise typer.Exit(1)
+
+
+@app.command()
+def inspect(
+    rev: Annotated[
+        list[str] | None,
+        typer.Option(help="A commit, branch, tag or experiment, or `workspace`; two for side by side."),
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to serve at; the default is of this machine alone.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any that is free.")] = 8765,
+    static: Annotated[
+        Path | None, typer.Option(help="Write this folder, to be sent to somebody, and serve nothing.")
+    ] = None,
+    images: Annotated[int, typer.Option(min=1, help="With --static: how many images at the most.")] = 200,
+    address: Annotated[
+        str, typer.Option("--filter", help="With --static: which images; what a page's address has after #.")
+    ] = "",
+) -> None:
+    """Look at images with the boxes, maps and masks of every stage, in the browser.
+
+    Example: wsol inspect --static shown --images 20 --filter 'split=test&method=ddt&outcome=wrong'
+    """
+    from wsol_core.inspect.command import run
+
+    with one_line_errors():
+        typer.echo(run(host, port, rev or [], static, images, address), err=static is None)
+
+
+@app.command()
+def exempt() -> None:
+    """Propose the classes to exempt from a detector's filter: those that the localization set does not name.
+
+    Example: wsol exempt
+    """
+    import json
+
+    from wsol_core.data.index import read_index
+    from wsol_core.proposals.exempt_classes import proposed
+
+    with one_line_errors():
+        sets = [read_index(Path("data", name, "index.parquet")) for name in ("detection", "localization")]
+        found = proposed(*(index.classes for index in sets))
+    for name, other in found.items():
+        typer.echo(f"{name}: {'no class of that name, exempt' if other is None else f'known as {other}'}", err=True)
+    unknown = [name for name, other in found.items() if other is None]
+    typer.echo(
+        "names alone decide: a car is a vehicle all the same; into the filter of a detector's network in params.yaml:",
+        err=True,
+    )
+    typer.echo(f"exempt: {json.dumps(unknown, ensure_ascii=False)}")
+
+
+@app.command()
+def doctor(
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Without the estimate, which measures for some seconds.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON: findings, stages, total.")] = False,
+) -> None:
+    """Check machine, data and parameters, and estimate the time and disk of every stage.
+
+    Exit code 1 where the pipeline would stop, 0 with warnings alone.
+
+    Example: wsol doctor --quick
+    """
+    with one_line_errors():
+        from wsol_core.doctor import command
+        from wsol_core.doctor.examination import examine
+
+        found = examine(measure=not quick)
+        if as_json:
+            typer.echo(command.as_json(found))
+        else:
+            for line in command.lines(found):
+                typer.echo(line)
+            if found.costs:
+                print_table("Estimate", command.HEADER, command.rows(found), command.HEADER[2:])
+                typer.echo(command.total(found))
+    if found.failed:
+        raise typer.Exit(1)
+
+
+def _current() -> tuple[str, list[str]]:
+    """The preset in use, and the sources of its segmentations."""
+    import yaml
+
+    from wsol_core.core.params import PARAMS, preset
+
+    name = preset()
+    content = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
+    return name, list((content.get("segmentation") or {}).get("sources") or [])

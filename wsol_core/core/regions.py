@@ -1,0 +1,163 @@
+"""From score maps to boxes: upsample, rescale, threshold, find components, bound them. Pure functions on arrays.
+
+A pixel is foreground where its score is strictly greater than the threshold, both compared as float32.
+"""
+
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from wsol_core.core.boxes import Boxes
+
+FloatArray = npt.NDArray[np.floating]
+GridBox = tuple[int, int, int, int]
+Scale = Literal["value", "maximum", "percentile"]
+
+PIXELS_FOR_16_BITS = 1 << 17
+"""Fewer pixels than this hold fewer than 2**16 8-connected components, so 16-bit labels do (twice as fast)."""
+
+
+def upsample(score_map: FloatArray, height: int, width: int) -> npt.NDArray[np.float32]:
+    """Bilinear resize of a map `(h, w)` to `(height, width)` float32, pixel centres aligned (corners not).
+
+    The same as `torch.nn.functional.interpolate(..., mode="bilinear", align_corners=False)`, smaller targets included
+    (no averaging).
+    """
+    source = np.ascontiguousarray(score_map, dtype=np.float32)
+    return np.asarray(cv2.resize(source, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.float32)
+
+
+def rescale(grid: npt.NDArray[np.float32], scale: Scale) -> npt.NDArray[np.float32]:
+    """Scores `(h, w)`, none negative, on the scale of the thresholds, [0, 1].
+
+    `value`: as they are. `maximum`: as shares of the largest one; zeros where it is 0. `percentile`: as the share of
+    the pixels whose score is lower; so at a threshold t the highest 1 - t of the pixels are above it, fewer where
+    scores are equal, and of a constant map none.
+    """
+    if scale == "value":
+        return grid
+    if scale == "maximum":
+        return grid / (grid.max() or np.float32(1))
+    order = np.argsort(grid, axis=None)
+    ascending = grid.ravel()[order]
+    ranks = np.empty(grid.size, dtype=np.float32)
+    ranks[order] = np.searchsorted(ascending, ascending, side="left")
+    return ranks.reshape(grid.shape) / np.float32(grid.size)
+
+
+def find_components(binary: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int32]]:
+    """The 8-connected components of `(h, w)`: the number of each pixel's, from 1, and a row of OpenCV's for each.
+
+    A row is `left, top, width, height, pixels`; 0 stands for the pixels that are not set and has no row.
+    """
+    label_type = cv2.CV_16U if binary.size < PIXELS_FOR_16_BITS else cv2.CV_32S
+    pixels = np.ascontiguousarray(binary).view(np.uint8)
+    _, numbers, stats, _ = cv2.connectedComponentsWithStats(pixels, connectivity=8, ltype=label_type)
+    return np.asarray(numbers), np.asarray(stats[1:], dtype=np.int32)
+
+
+def largest_component_box(binary: npt.NDArray[np.bool_]) -> GridBox | None:
+    """The half-open box `x0, y0, x1, y1` of the 8-connected component of `(h, w)` with the most pixels.
+
+    Between components of one size the box that starts highest wins, then leftmost, then the lower, then the narrower
+    one. None where nothing is set.
+    """
+    _, components = find_components(binary)
+    if len(components) == 0:
+        return None
+    areas = components[:, cv2.CC_STAT_AREA]
+    left, top, width, height, _ = min(
+        components[areas == areas.max()].tolist(), key=lambda row: (row[1], row[0], row[3], row[2])
+    )
+    return left, top, left + width, top + height
+
+
+def boxes_at_thresholds(
+    score_map: FloatArray, thresholds: FloatArray, width: int, height: int, resolution: int, scale: Scale = "value"
+) -> Boxes:
+    """Boxes `(T, 4)` of one map at many thresholds: row t equals `map_box(score_map, thresholds[t], ...)`.
+
+    The map is upsampled once and turned into levels (how many thresholds lie below each pixel). A threshold that no
+    pixel separates from the one before keeps its box, and components are sought only inside the bounds of what is left.
+
+    Args:
+        score_map: `(h, w)`, the whole image.
+        thresholds: `(T,)`, ascending.
+        width: of the original image, pixels.
+        height: of the original image, pixels.
+        resolution: side of the square grid on which components are found.
+        scale: what the thresholds are held against, see `rescale`.
+    """
+    grid = rescale(upsample(score_map, resolution, resolution), scale)
+    below = np.searchsorted(np.asarray(thresholds, dtype=np.float32), grid.ravel(), side="left")
+    levels = below.astype(np.uint16).reshape(resolution, resolution)
+    occupied = np.bincount(levels.ravel(), minlength=len(thresholds) + 1) > 0
+    row_levels, column_levels = levels.max(axis=1), levels.max(axis=0)
+    boxes = np.empty((len(thresholds), 4), dtype=np.float32)
+    box: GridBox = (0, 0, resolution, resolution)
+    for index in range(len(thresholds)):
+        if occupied[index]:
+            rows, columns = np.flatnonzero(row_levels > index), np.flatnonzero(column_levels > index)
+            box = _box_within(levels, index, rows, columns)
+        boxes[index] = box
+    return _to_image(boxes, width, height, resolution)
+
+
+def _to_image(boxes: Boxes, width: int, height: int, resolution: int) -> Boxes:
+    return boxes * np.array([width, height, width, height], dtype=np.float32) / np.float32(resolution)
+
+
+def _box_within(
+    levels: npt.NDArray[np.uint16], index: int, rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp]
+) -> GridBox:
+    """The largest component of `levels > index`, which is empty outside the ascending `rows` and `columns`."""
+    if len(rows) == 0:
+        return 0, 0, levels.shape[1], levels.shape[0]
+    top, left = int(rows[0]), int(columns[0])
+    found = largest_component_box(levels[top : rows[-1] + 1, left : columns[-1] + 1] > index)
+    assert found is not None
+    x0, y0, x1, y1 = found
+    return left + x0, top + y0, left + x1, top + y1
+
+
+def map_box(
+    score_map: FloatArray, threshold: float, width: int, height: int, resolution: int, scale: Scale = "value"
+) -> Boxes:
+    """The box `(4,)` float32 of a score map, in pixels of the original `width x height` image.
+
+    The map `(h, w)` is upsampled to `resolution x resolution` and rescaled; the box is that of the largest component of
+    its pixels above `threshold`, scaled to the image. Where no pixel is above it (an empty map), or every pixel is (a
+    constant map), the box is the whole image.
+    """
+    box: Boxes = boxes_at_thresholds(score_map, np.array([threshold]), width, height, resolution, scale)[0]
+    return box
+
+
+def map_boxes(
+    score_map: FloatArray,
+    threshold: float,
+    width: int,
+    height: int,
+    resolution: int,
+    scale: Scale = "value",
+    min_area: float = 0.0,
+) -> tuple[Boxes, npt.NDArray[np.float32]]:
+    """The boxes `(C, 4)` of all components of a score map, best first, and their scores `(C,)` in [0, 1].
+
+    A component's score is the sum of its pixels' scores (before rescaling) as a share of the pixels of the map: a large
+    and sure component comes before a small one with a high peak. Equal ones stand in the order of
+    `largest_component_box`. Components smaller than `min_area`, a share of the map, are left out unless all are; then
+    the largest ones stay. Where no pixel is above the threshold, the whole image is the one box, so C is never 0.
+    """
+    grid = upsample(score_map, resolution, resolution)
+    numbers, components = find_components(rescale(grid, scale) > np.float32(threshold))
+    if len(components) == 0:
+        return np.array([[0, 0, width, height]], dtype=np.float32), grid.mean(keepdims=True).reshape(1)
+    left, top, wide, high, areas = components.T
+    scores = np.bincount(numbers.ravel(), grid.ravel())[1:].astype(np.float32) / np.float32(grid.size)
+    order = np.lexsort((wide, high, left, top, -scores))
+    order = order[areas[order] >= min(min_area * grid.size, areas.max())]
+    boxes = np.stack([left, top, left + wide, top + high], axis=1).astype(np.float32)
+    return _to_image(boxes, width, height, resolution)[order], scores[order]

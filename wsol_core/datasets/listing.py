@@ -1,0 +1,180 @@
+"""What a reader is asked for and what it answers, and which paths of a root may be read at all."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from pydantic import Field, field_validator
+
+from wsol_core.core.errors import InputError
+from wsol_core.core.params import Block
+from wsol_core.data.index import ANNOTATION_COLUMNS, SPLITS
+
+InstanceMask = npt.NDArray[np.uint8]
+VOID = 255
+"""In an instance mask: a pixel of which nobody says what it shows, and which does not count."""
+
+LISTED_COLUMNS = ("image_id", "path", "split", "labels")
+OUTSIDE_ROOT = "path outside the root"
+DUPLICATE = "duplicate id"
+
+
+class DataParams(Block):
+    """One data set: where it comes from and how it is read."""
+
+    name: str = Field(pattern="^[A-Za-z][A-Za-z0-9_-]*$")
+    """Name under which the root of a set outside the project is known to `wsol use` and `WSOL_ROOT_<NAME>`."""
+    source: str
+    """The root itself, a folder inside the project; or the set's `files.parquet`, and the root is found by name."""
+    reader: Literal["folder", "cub", "voc", "imagenet", "coco", "csv"]
+    """Layout of the root."""
+    on_bad_image: Literal["fail", "skip"] = "fail"
+    """Whether bad images stop `prepare`, or are left out and listed in `skipped.csv`."""
+    fullsup_per_class: int = Field(default=0, ge=0)
+    """Images per class that become `train-fullsup` where the set has none."""
+    test_per_class: int = Field(default=0, ge=0)
+    """Images per class that become `test` where the set has none."""
+    seed: int = 0
+    """Decides which images are carved out."""
+    classes: tuple[str, ...] | None = None
+    """Keep these classes alone, in this order, and the images that show one of them; null keeps all."""
+    one_class: bool = False
+    """Whether images of several classes are left out, so that a detection set becomes one for localization."""
+    splits: dict[str, str] | None = None
+    """COCO and VOC alone: split -> annotation file or list of images, relative to the root; null finds the files by
+    their usual names."""
+
+    @field_validator("source")
+    @classmethod
+    def _inside_project(cls, source: str) -> str:
+        if not source or _leaves(source):
+            raise ValueError("not a path inside the project; a root elsewhere is found by the set's name")
+        return source
+
+    @field_validator("splits")
+    @classmethod
+    def _known_splits(cls, splits: dict[str, str] | None) -> dict[str, str] | None:
+        if unknown := set(splits or ()) - set(SPLITS):
+            raise ValueError(f"unknown split {sorted(unknown)[0]!r}; splits are {', '.join(SPLITS)}")
+        return splits
+
+    @property
+    def folder(self) -> str:
+        """The root where it lies inside the project, else ""."""
+        return "" if self.source.endswith(".parquet") else self.source
+
+
+class Problem(NamedTuple):
+    """Why an image cannot be used; `path` is relative to the root."""
+
+    image_id: str
+    path: str
+    reason: str
+
+
+def no_mask(_: str) -> InstanceMask | None:
+    """The masks of a set that has none."""
+    return None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a data set's own files say about it, before any image is opened.
+
+    Attributes:
+        classes: class names.
+        images: a row per listed image, duplicates and bad ones included: `image_id`, `path` (relative to the root,
+            POSIX), `split` (one of `SPLITS`), `labels` (list of int, positions in `classes`).
+        annotations: ground truth as `index.write_annotations` takes it, not yet checked against the images.
+        folders: where images stand, relative to the root; image files there that no row names are unlisted.
+        masks: from an image id to its instances, uint8 `(H, W)`, pixel = `instance` of an annotation, `VOID`, else 0;
+            or None.
+        problems: what the reader itself found wrong.
+    """
+
+    classes: tuple[str, ...]
+    images: pd.DataFrame
+    annotations: pd.DataFrame
+    folders: tuple[str, ...] = ("",)
+    masks: Callable[[str], InstanceMask | None] = no_mask
+    problems: tuple[Problem, ...] = ()
+
+
+def image_id(path: str) -> str:
+    """The id of the image at `path`: the path without its suffix."""
+    folder, slash, name = path.rpartition("/")
+    return f"{folder}{slash}{name.rpartition('.')[0] or name}"
+
+
+def below(folder: str, path: str) -> str:
+    """`path` counted from `folder`; an absolute one stays absolute, so that `is_inside` refuses it."""
+    return str(PurePosixPath(folder, path))
+
+
+def listed(rows: Sequence[tuple[str, str, str, list[int]]]) -> pd.DataFrame:
+    """The `images` of a listing from rows in the order of `LISTED_COLUMNS`."""
+    return pd.DataFrame(rows, columns=list(LISTED_COLUMNS))
+
+
+def annotated(rows: Sequence[tuple[str, int, float, float, float, float, bool, int]]) -> pd.DataFrame:
+    """The `annotations` of a listing from rows in the order of `ANNOTATION_COLUMNS`."""
+    types = dict.fromkeys(("x0", "y0", "x1", "y1"), "float32") | {"label": "int64", "difficult": "bool"}
+    return pd.DataFrame(rows, columns=list(ANNOTATION_COLUMNS)).astype(types | {"instance": "int64"})
+
+
+def walk(root: Path, folder: str = "") -> Iterator[str]:
+    """Paths, relative to `root`, of all files under `root/folder` in no order; hidden ones and linked folders are not.
+
+    Raises:
+        InputError: a name is not valid UTF-8.
+    """
+    pending = [folder]
+    while pending:
+        here = pending.pop()
+        with os.scandir(root / here) as entries:
+            for entry in entries:
+                path = f"{here}/{entry.name}" if here else entry.name
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(path)
+                elif entry.is_file():
+                    yield _valid(path)
+
+
+def linked_folders(root: Path, folder: str) -> list[Problem]:
+    """The links to folders right below `root/folder`, which `walk` does not follow."""
+    links = (place for place in (root / folder).iterdir() if place.is_symlink() and place.is_dir())
+    paths = sorted(link.relative_to(root).as_posix() for link in links)
+    return [Problem(path, path, OUTSIDE_ROOT) for path in paths]
+
+
+def is_inside(root: Path, path: str) -> bool:
+    """Whether `path` is relative to `root` and stays inside it, links followed."""
+    if _leaves(path) or not _folder_is_inside(root, path.rpartition("/")[0]):
+        return False
+    place = root / path
+    return not place.is_symlink() or place.resolve().is_relative_to(root.resolve())
+
+
+@lru_cache(maxsize=1 << 14)
+def _folder_is_inside(root: Path, folder: str) -> bool:
+    return (root / folder).resolve().is_relative_to(root.resolve())
+
+
+def _leaves(path: str) -> bool:
+    return path.startswith("/") or ".." in path.split("/") or "\0" in path
+
+
+def _valid(path: str) -> str:
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{path!r}: the name is not valid UTF-8; rename the file") from error
+    return path

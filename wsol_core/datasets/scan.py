@@ -1,0 +1,185 @@
+"""Look at every file of a data set once, in parallel; later only at those whose size or time changed."""
+
+import json
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Literal, Self
+
+import pandas as pd
+from tqdm import tqdm
+
+from wsol_core.core.errors import InputError
+from wsol_core.data.images import UNREADABLE, Inspection, digest_only, inspect
+from wsol_core.datasets.listing import is_inside, walk
+
+MISSING = "listed but missing"
+BATCH = 2000
+CHUNK = 16
+LOCK_SECONDS = 30.0
+
+Kind = Literal["images", "files"]
+Stamp = tuple[int, int]
+
+
+def worker_count() -> int:
+    """Processes that read files: `WSOL_WORKERS`, by default one per core.
+
+    Raises:
+        InputError: `WSOL_WORKERS` is not a positive whole number.
+    """
+    value = os.environ.get("WSOL_WORKERS") or str(os.cpu_count() or 1)
+    if not value.isdecimal() or int(value) < 1:
+        raise InputError(f"WSOL_WORKERS={value}: not a positive whole number")
+    return int(value)
+
+
+def scan(root: Path, paths: Sequence[str], workers: int) -> pd.DataFrame:
+    """Decode each image once and say what it is.
+
+    Args:
+        root: the data set's root.
+        paths: relative to the root and inside it (see `listing.is_inside`).
+        workers: processes; 1 reads in this one.
+
+    Returns:
+        A row per path, in their order: `path`, `digest` (BLAKE2b of the bytes, 16 bytes in hex), `width`, `height`
+        (pixels as displayed), `problem` (why it is no usable image, "" where it is one).
+    """
+    looks = list(_looks(root, paths, "images", workers))
+    table = pd.DataFrame(looks, columns=list(Inspection._fields))
+    table["problem"] = table["problem"].fillna("").astype(str)
+    table.insert(0, "path", pd.Series(paths, dtype=str))
+    return table[["path", "digest", "width", "height", "problem"]]
+
+
+def list_files(root: Path, workers: int) -> pd.DataFrame:
+    """Every file under `root` (`path`, `digest`), sorted by path: hidden ones and links that lead out are left out."""
+    paths = sorted(path for path in walk(root) if is_inside(root, path))
+    looks = _looks(root, paths, "files", workers)
+    return pd.DataFrame({"path": paths, "digest": [look.digest for look in looks]}, dtype=str)
+
+
+def _looks(root: Path, paths: Sequence[str], kind: Kind, workers: int) -> Iterator[Inspection]:
+    root = root.resolve()
+    with (
+        _Cache(kind) as cache,
+        _mapper(workers) as look_at,
+        tqdm(total=len(paths), desc=kind, unit="file", disable=None) as bar,
+    ):
+        for start in range(0, len(paths), BATCH):
+            batch = [root / path for path in paths[start : start + BATCH]]
+            stamps = [_stamp(path) for path in batch]
+            looks = cache.find(batch, stamps)
+            changed = [position for position, look in enumerate(looks) if look is None]
+            bar.update(len(batch) - len(changed))
+            for position, look in zip(changed, look_at(kind, [batch[i] for i in changed]), strict=True):
+                looks[position] = look
+                bar.update()
+            cache.add([(batch[i], stamps[i], looks[i]) for i in changed])
+            yield from (look for look in looks if look is not None)
+
+
+def _stamp(path: Path) -> Stamp | str:
+    """Size and time of change, or why the file cannot be looked at."""
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return MISSING
+    except (OSError, ValueError):
+        return UNREADABLE
+    return status.st_size, status.st_mtime_ns
+
+
+@contextmanager
+def _mapper(workers: int) -> Iterator[Callable[[Kind, Sequence[Path]], Iterator[Inspection]]]:
+    """Look at files in order, in this process or in several."""
+    looks = {"images": inspect, "files": digest_only}
+    if workers == 1:
+        yield lambda kind, paths: map(looks[kind], paths)
+        return
+    try:
+        with ProcessPoolExecutor(workers) as pool:
+            yield lambda kind, paths: pool.map(looks[kind], paths, chunksize=CHUNK)
+    except BrokenProcessPool as error:
+        raise InputError("a process that reads images was killed (out of memory?); set WSOL_WORKERS lower") from error
+
+
+class _Cache:
+    """What earlier scans of this user saw, by absolute path, size and time; without it a scan is only slower.
+
+    A cache that is damaged is deleted; one that cannot be written, or is locked for long, is done without.
+    """
+
+    def __init__(self, kind: Kind) -> None:
+        self._kind = kind
+        self._connection: sqlite3.Connection | None = None
+
+    def __enter__(self) -> Self:
+        for _ in range(2):
+            with self._forgiving():
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._connection = sqlite3.connect(self._path, timeout=LOCK_SECONDS)
+                self._connection.execute(
+                    f"CREATE TABLE IF NOT EXISTS {self._kind} (path TEXT PRIMARY KEY, bytes INTEGER, mtime_ns INTEGER, "
+                    "width INTEGER, height INTEGER, digest TEXT, problem TEXT) WITHOUT ROWID"
+                )
+                break
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+    @property
+    def _path(self) -> Path:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wsol" / "scan-1.sqlite"
+
+    def find(self, paths: Sequence[Path], stamps: Sequence[Stamp | str]) -> list[Inspection | None]:
+        """What is known of each path; None for one that must be looked at."""
+        rows: dict[str, tuple[Stamp, Inspection]] = {}
+        with self._forgiving():
+            if self._connection is not None:
+                query = f"SELECT * FROM {self._kind} WHERE path IN (SELECT value FROM json_each(?))"
+                for path, *stamp, width, height, digest, problem in self._connection.execute(
+                    query, [json.dumps([str(path) for path in paths])]
+                ):
+                    rows[path] = (stamp[0], stamp[1]), Inspection(width, height, digest, problem)
+        looks: list[Inspection | None] = []
+        for path, stamp in zip(paths, stamps, strict=True):
+            known = rows.get(str(path))
+            if isinstance(stamp, str):
+                looks.append(Inspection(0, 0, "", stamp))
+            else:
+                looks.append(known[1] if known and known[0] == stamp else None)
+        return looks
+
+    def add(self, rows: Sequence[tuple[Path, Stamp | str, Inspection | None]]) -> None:
+        """Remember files that could be read, good or bad."""
+        values = [
+            (str(path), *stamp, *look)
+            for path, stamp, look in rows
+            if not isinstance(stamp, str) and look is not None and look.digest
+        ]
+        with self._forgiving():
+            if self._connection is not None and values:
+                with self._connection:
+                    self._connection.executemany(
+                        f"INSERT OR REPLACE INTO {self._kind} VALUES (?, ?, ?, ?, ?, ?, ?)", values
+                    )
+
+    @contextmanager
+    def _forgiving(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+            if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+                with suppress(OSError):
+                    self._path.unlink()

@@ -1,0 +1,1 @@
+"""Detectors from image labels: WSDDN, OICR, MIST."""

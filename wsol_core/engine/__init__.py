@@ -1,0 +1,1 @@
+"""Devices, the one training loop, the one inference loop, checkpoints."""

@@ -1,0 +1,1 @@
+"""Figures of every stage against the ground truth."""

@@ -1,0 +1,170 @@
+"""The commands `wsol evaluate ...`: the project's figures for anybody's outputs.
+
+A command imports what it needs, so that `wsol --help` answers at once.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from wsol_core.core.errors import InputError, fail
+
+if TYPE_CHECKING:
+    from wsol_core.external.report import Outcome
+    from wsol_core.external.score_maps import ScoreMaps
+
+app = typer.Typer(no_args_is_help=True, help="Measure score maps, boxes or masks of any method against ground truth.")
+
+Truth = Annotated[
+    Path,
+    typer.Option(
+        help="COCO .json; folder of VOC .xml, or ImageSets/Main/SET.txt; CUB_200_2011; folder with image_ids.txt, "
+        "class_labels.txt, image_sizes.txt, localization.txt; or data/SET of the pipeline.",
+        show_default=False,
+    ),
+]
+Out = Annotated[Path, typer.Option(help="JSON to write; tables (.csv) and curves (.png) go beside it, same stem.")]
+ClassMaps = Annotated[Path | None, typer.Option(help="HDF5 file of maps per class: maps, image_id, label.")]
+
+Split = Annotated[str, typer.Option(help="Of CUB or data/SET; what is predicted for other splits is passed over.")]
+OUT = Path("metrics.json")
+
+
+@app.command()
+def localization(
+    maps: Annotated[Path, typer.Option(help="Folder of NAME.npy or NAME.png of any size, or one HDF5 file.")],
+    ground_truth: Truth,
+    threshold: Annotated[float | None, typer.Option(help="Of the maps, for gt_known and top1_loc, top5_loc.")] = None,
+    classes: Annotated[Path | None, typer.Option(help="CSV of class scores: image_id, class, score.")] = None,
+    mask_root: Annotated[Path | None, typer.Option(help="Folder of the masks that localization.txt names.")] = None,
+    split: Split = "test",
+    out: Out = OUT,
+) -> None:
+    """GT-known, Top-1, Top-5, MaxBoxAcc, MaxBoxAccV2, PxAP, and the centre box beside them.
+
+    A map covers the whole image, has values in [0, 1] and the name of its image. An image without a map counts as
+    wrong; a map without ground truth is refused. What the inputs do not allow is null in the JSON, with the reason.
+
+    Example: wsol evaluate localization --maps maps/ --ground-truth metadata/CUB/test --threshold 0.3 --out cub.json
+    """
+    with _evaluation(out) as stack:
+        from wsol_core.external.ground_truth import read_ground_truth
+        from wsol_core.external.localization import evaluate_maps
+        from wsol_core.external.ranked_classes import read_ranked_classes
+
+        truth = read_ground_truth(ground_truth, mask_root, split)
+        ranked = None if classes is None else read_ranked_classes(classes, truth)
+        _finish(out, evaluate_maps(_opened(stack, maps), truth, threshold, ranked))
+
+
+@app.command()
+def detection(
+    ground_truth: Truth,
+    boxes: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="COCO results .json, folder of comp4_det_test_CLASS.txt, or a .parquet table; several with --baseline."
+        ),
+    ] = None,
+    baseline: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Another detector's boxes: adds the gain in VOC07 mAP and its paired interval. Both options again for"
+            " other runs of the two: the gain is that of the means, all else is of the first --boxes."
+        ),
+    ] = None,
+    maps: ClassMaps = None,
+    split: Split = "test",
+    out: Out = OUT,
+) -> None:
+    """VOC07 and VOC10 mAP, COCO AP, CorLoc with and without classes, proposal recall; point_map of per-class maps.
+
+    All images of the ground truth count. Boxes are pixels of the original image; one outside it is refused.
+
+    Example: wsol evaluate detection --boxes results.json --ground-truth instances_val2017.json --out coco.json
+    """
+    with _evaluation(out) as stack:
+        from wsol_core.external.detection import evaluate_boxes, evaluate_gain
+        from wsol_core.external.ground_truth import read_ground_truth
+        from wsol_core.external.predicted_boxes import read_boxes
+
+        if not boxes and baseline:
+            raise InputError("--baseline without --boxes: give both, to hold one against the other")
+        if len(boxes or ()) > 1 and not baseline:
+            raise InputError("several --boxes without --baseline: evaluate them one by one")
+        if not boxes and maps is None:
+            raise InputError("nothing to evaluate: give --boxes, or --maps, or both")
+        truth = read_ground_truth(ground_truth, split=split)
+        runs = [read_boxes(path, truth) for path in boxes or ()]
+        table, cut = runs[0] if runs else (None, 0)
+        outcome = evaluate_boxes(table, cut, truth, None if maps is None else _opened(stack, maps))
+        if baseline:
+            others = [read_boxes(path, truth)[0] for path in baseline]
+            outcome.figures.update(evaluate_gain([own for own, _ in runs], others, truth))
+        _finish(out, outcome)
+
+
+@app.command()
+def segmentation(
+    ground_truth: Annotated[Path, typer.Option(help="Folder of PNG label masks, 255 ignored (SegmentationClass).")],
+    masks: Annotated[
+        Path | None, typer.Option(help="Folder of predicted PNG label masks, same names and sizes.")
+    ] = None,
+    classes: Annotated[
+        Path | None, typer.Option(help="Class names, one per line, in the order of their numbers.")
+    ] = None,
+    maps: ClassMaps = None,
+    seeds: Annotated[Path | None, typer.Option(help="Folder of PNG seeds, same names and sizes, 255 for none.")] = None,
+    out: Out = OUT,
+) -> None:
+    """Mean IoU as VOC; precision and recall of seeds; saliency_ap of maps per class (label k for class k + 1 of masks).
+
+    All true masks count. Without a predicted mask every pixel of an image is wrong.
+
+    Example: wsol evaluate segmentation --masks predicted/ --ground-truth VOC2012/SegmentationClass --out voc.json
+    """
+    with _evaluation(out) as stack:
+        from wsol_core.data.label_masks import LabelMasks, read_class_names
+        from wsol_core.external.segmentation import evaluate_masks, numbered_classes
+
+        if masks is None and maps is None and seeds is None:
+            raise InputError("nothing to evaluate: give --masks, or --maps, or --seeds, or more of them")
+        truth = LabelMasks(ground_truth)
+        predicted, cues = (None if folder is None else LabelMasks(folder) for folder in (masks, seeds))
+        names = numbered_classes(truth) if classes is None else read_class_names(classes)
+        _finish(out, evaluate_masks(predicted, truth, names, None if maps is None else _opened(stack, maps), cues))
+
+
+def _opened(stack: ExitStack, path: Path) -> "ScoreMaps":
+    from wsol_core.external.score_maps import open_maps
+
+    return stack.enter_context(open_maps(path))
+
+
+def _finish(out: Path, outcome: "Outcome") -> None:
+    from wsol_core.external.report import print_outcome, write_outcome
+
+    written = write_outcome(out, outcome)
+    print_outcome(outcome)
+    typer.echo(f"wrote {', '.join(map(str, written))}")
+
+
+@contextmanager
+def _evaluation(out: Path) -> Iterator[ExitStack]:
+    """A stack for what the command opens; bad input becomes one line."""
+    with one_line_errors(), ExitStack() as stack:
+        if out.suffix != ".json":
+            raise InputError(f"--out {out}: must end in .json")
+        yield stack
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Bad input, a full disk or a missing permission becomes one line and exit code 1."""
+    try:
+        yield
+    except (InputError, OSError) as error:
+        fail(error)

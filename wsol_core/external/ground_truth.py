@@ -1,0 +1,248 @@
+"""Ground truth in any of the layouts in which it is published."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from PIL import ExifTags, Image
+
+from wsol_core.core.boxes import BOX_COLUMNS
+from wsol_core.core.errors import InputError, nearest
+from wsol_core.data.index import TEST, read_annotations, read_index
+from wsol_core.datasets.listing import VOID, DataParams, InstanceMask, Listing, image_id, is_inside
+from wsol_core.datasets.readers import coco, cub
+from wsol_core.datasets.validate import TOLERANCE
+from wsol_core.external import metadata_folder, voc_xml
+from wsol_core.external.names import ImageNames
+
+TURNED = (5, 6, 7, 8)
+"""EXIF orientations that swap width and height."""
+
+MAX_OVERHANG = 0.01
+"""Largest share of boxes that may reach outside their image, as a few published ones do; they are cut off."""
+
+LAYOUTS = (
+    "a COCO .json file, a folder of VOC .xml files or VOC's ImageSets/Main/SET.txt, the folder CUB_200_2011, "
+    "a folder with image_ids.txt, class_labels.txt, image_sizes.txt and localization.txt, or a data set of the pipeline"
+)
+
+Mask = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What predictions are held against.
+
+    Attributes:
+        images: `image_id`, `width`, `height`, `labels` (list of int, positions in `classes`), sorted by id, each once.
+        boxes: `image_id`, `label`, `x0, y0, x1, y1` (float32, half-open pixels), `difficult`; sorted by image.
+        classes: class names.
+        mask: from an image id to its foreground, uint8 `(H, W)`, 1 inside an object, 255 ignored; None without one.
+        image_numbers: ids by the numbers that COCO gives to images.
+        class_numbers: positions in `classes` by the numbers that the layout gives to classes; empty where it has none.
+        cut: how many boxes reached outside their image.
+        elsewhere: ids of the layout's images in other splits; what is predicted for them is passed over.
+    """
+
+    images: pd.DataFrame
+    boxes: pd.DataFrame
+    classes: tuple[str, ...]
+    mask: Callable[[str], Mask | None]
+    image_numbers: dict[int, str] = field(default_factory=dict)
+    class_numbers: dict[int, int] = field(default_factory=dict)
+    cut: int = 0
+    elsewhere: frozenset[str] = frozenset()
+
+    @property
+    def names(self) -> ImageNames:
+        """Finds an image, of this split or another, by what a file calls it."""
+        return ImageNames([*self.images["image_id"], *self.elsewhere], self.image_numbers)
+
+    def find_class(self, name: object, place: object) -> int:
+        """The position of the class that has this name, or this number.
+
+        Raises:
+            InputError: there is no such class; it is named with the nearest.
+        """
+        text = str(name)
+        if text in self.classes and not isinstance(name, int):
+            return self.classes.index(text)
+        if text.isdecimal() and int(text) in self.class_numbers:
+            return self.class_numbers[int(text)]
+        raise InputError(f"{place}: unknown class {text!r}{nearest(text, self.classes)}")
+
+
+def read_ground_truth(path: Path, mask_root: Path | None = None, split: str = TEST) -> Truth:
+    """Read the ground truth at `path`; the layout is known by its files.
+
+    - COCO JSON: a file. Sizes and numbers from it; masks from its segmentations.
+    - VOC: a folder of `.xml` files (or one that has them in `Annotations/`), all of which count; or an image set,
+      `ImageSets/Main/test.txt`. Masks from `SegmentationObject/`.
+    - CUB: the folder of its authors; the images of `split`. Sizes from `images/`, masks from `segmentations/`.
+    - The metadata folder of "Evaluating Weakly Supervised Object Localization Methods Right", of one split;
+      paths of masks count from `mask_root`, by default the folder itself.
+    - `data/SET` of this pipeline, after `prepare`; the images of `split`.
+
+    Raises:
+        InputError: another layout, a missing or malformed file, an image twice, a path outside the root, or a box that
+            is empty or outside its image (up to a pixel is rounding; of more, one in a hundred may be cut off).
+    """
+    if path.suffix == ".json" and path.is_file():
+        return _checked(_coco(path), path)
+    if path.suffix == ".txt" and path.parent.name == "Main" and path.is_file():
+        return _checked(_of_listing(*voc_xml.read_set(path)), path)
+    if (path / "image_ids.txt").is_file():
+        return _checked(_metadata(path, mask_root or path), path)
+    for mark, reader in _FOLDERS.items():
+        if (path / mark).is_file():
+            return _checked(reader(path, split), path)
+    if path.is_dir() and (folder := voc_xml.find_folder(path)):
+        return _checked(_of_listing(*voc_xml.read_folder(folder)), path)
+    raise InputError(f"{path}: no ground truth; it may be {LAYOUTS}")
+
+
+def _checked(truth: Truth, path: Path) -> Truth:
+    images, boxes = truth.images.sort_values("image_id", ignore_index=True), truth.boxes.reset_index(drop=True)
+    if not len(images):
+        splits = f" of this split; it has {len(truth.elsewhere)} in others" if truth.elsewhere else " in it"
+        raise InputError(f"{path}: no image{splits}")
+    if (twice := images["image_id"].duplicated()).any():
+        raise InputError(f"{path}: image {images['image_id'][twice].iloc[0]!r} stands in it twice")
+    wrong = boxes[~boxes["label"].between(0, len(truth.classes) - 1)]
+    if len(wrong):
+        raise InputError(f"{path}: image {wrong['image_id'].iloc[0]!r} has a box of an unknown class")
+    boxes, cut = cut_to_images(boxes, images, path)
+    boxes = boxes.sort_values("image_id", kind="stable", ignore_index=True)
+    return replace(truth, images=images, boxes=boxes, cut=cut)
+
+
+def cut_to_images(boxes: pd.DataFrame, images: pd.DataFrame, place: object) -> tuple[pd.DataFrame, int]:
+    """The boxes cut off at their images' borders, and how many reached more than a pixel outside.
+
+    Raises:
+        InputError: a box is not finite, empty or outside, or more than one in a hundred reach outside: then they are
+            probably of another convention (x, y, width, height for corners, shares for pixels, a resized image).
+    """
+    values = boxes[list(BOX_COLUMNS)].to_numpy(np.float32)
+    sizes = images.set_index("image_id").loc[boxes["image_id"], ["width", "height", "width", "height"]]
+    limits = sizes.to_numpy(np.float32)
+    inside = np.all((values >= -TOLERANCE) & (values <= limits + TOLERANCE), axis=1)
+    clipped = np.clip(values, 0, limits)
+    bad = ~np.all(clipped[:, 2:] > clipped[:, :2], axis=1)
+    overhang = ~inside & ~bad
+    if overhang.sum() > MAX_OVERHANG * len(boxes):
+        bad |= overhang
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        size = "x".join(f"{side:g}" for side in limits[row, :2])
+        raise InputError(
+            f"{place}: image {boxes['image_id'].iloc[row]!r} ({size}) has a box {values[row].tolist()} "
+            f"(x0, y0, x1, y1 from 0) that is empty or outside, and {int(bad.sum())} boxes are so; "
+            "is it of another convention of coordinates?"
+        )
+    cut = boxes.copy()
+    cut[list(BOX_COLUMNS)] = clipped
+    return cut, int(overhang.sum())
+
+
+def _coco(path: Path) -> Truth:
+    params = DataParams(name="coco", source="coco", reader="coco", splits={TEST: path.name})
+    listing = coco.read(path.parent, params)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        sizes = pd.DataFrame([
+            (image_id(str(image["file_name"]).removeprefix("images/")), int(image["width"]), int(image["height"]))
+            for image in content["images"]
+        ], columns=["image_id", "width", "height"])  # fmt: skip
+        numbers = dict(zip((int(image["id"]) for image in content["images"]), sizes["image_id"], strict=True))
+        classes = {int(each["id"]): listing.classes.index(each["name"]) for each in content["categories"]}
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: an image without id, file_name, width or height ({error!r})") from error
+    if listing.problems:
+        raise InputError(f"{path}: image {listing.problems[0].image_id!r}: {listing.problems[0].reason}")
+    return _of_listing(listing, sizes, numbers, classes)
+
+
+def _cub(root: Path, split: str) -> Truth:
+    listing = cub.read(root, DataParams(name="CUB", source="cub", reader="cub"))
+    chosen = listing.images["split"] == split
+    images = listing.images[chosen]
+    shapes = [_picture_size(root, path) for path in images["path"]]
+    sizes = pd.DataFrame(shapes, columns=["width", "height"]).assign(image_id=images["image_id"].to_numpy())
+    return replace(_of_listing(listing, sizes), elsewhere=frozenset(listing.images.loc[~chosen, "image_id"]))
+
+
+def _picture_size(root: Path, path: str) -> tuple[int, int]:
+    if not is_inside(root, path):
+        raise InputError(f"{root}: {path!r} is a path outside the root")
+    try:
+        with Image.open(root / path) as picture:
+            turned = picture.getexif().get(ExifTags.Base.Orientation) in TURNED
+            return (picture.height, picture.width) if turned else picture.size
+    except OSError as error:
+        raise InputError(f"{root / path}: not a readable image ({error}); sizes are taken from it") from error
+
+
+def _prepared(root: Path, split: str) -> Truth:
+    index = read_index(root / "index.parquet")
+    images = index.split(split)
+    boxes = read_annotations(root / "annotations.parquet")
+    kept = boxes[boxes["image_id"].isin(images["image_id"])]
+
+    partly = _partly_masked(kept)
+
+    def mask(name: str) -> Mask | None:
+        file = root / "masks" / f"{name}.png"
+        if name in partly or not file.is_file():
+            return None
+        with Image.open(file, formats=["PNG"]) as picture:
+            return _foreground(np.asarray(picture))
+
+    elsewhere = frozenset(index.table["image_id"]) - frozenset(images["image_id"])
+    return Truth(images, kept, index.classes, mask, elsewhere=elsewhere)
+
+
+def _metadata(root: Path, mask_root: Path) -> Truth:
+    images, boxes, classes, mask = metadata_folder.read(root, mask_root)
+    return Truth(images, boxes, classes, mask, class_numbers={int(name): int(name) for name in classes})
+
+
+def _of_listing(
+    listing: Listing,
+    sizes: pd.DataFrame,
+    image_numbers: dict[int, str] | None = None,
+    class_numbers: dict[int, int] | None = None,
+) -> Truth:
+    """The truth of the images in `sizes` (`image_id`, `width`, `height`)."""
+    images = listing.images[["image_id", "labels"]].drop_duplicates("image_id").merge(sizes, on="image_id")
+    kept = listing.annotations[listing.annotations["image_id"].isin(images["image_id"])]
+
+    partly = _partly_masked(kept)
+
+    def mask(name: str) -> Mask | None:
+        try:
+            instances: InstanceMask | None = None if name in partly else listing.masks(name)
+        except Exception as error:  # a broken file or segmentation can raise anything
+            raise InputError(f"image {name!r}: its mask is not readable ({error})") from error
+        return None if instances is None else _foreground(instances)
+
+    return Truth(images, kept, listing.classes, mask, image_numbers or {}, class_numbers or {})
+
+
+def _foreground(instances: InstanceMask) -> Mask:
+    return np.where(instances == VOID, VOID, instances > 0).astype(np.uint8)
+
+
+def _partly_masked(boxes: pd.DataFrame) -> frozenset[str]:
+    """The images with an object that has no mask: half a truth would count correct pixels as wrong."""
+    return frozenset(boxes.loc[boxes["instance"] == 0, "image_id"])
+
+
+_FOLDERS: dict[str, Callable[[Path, str], Truth]] = {
+    "bounding_boxes.txt": _cub,
+    "index.parquet": _prepared,
+}

@@ -1,0 +1,1 @@
+"""Heads that several methods put on a backbone."""

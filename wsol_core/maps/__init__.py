@@ -1,0 +1,1 @@
+"""From score maps to boxes: calibration, localization, refinement by dense CRF."""

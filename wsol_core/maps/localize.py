@@ -1,0 +1,194 @@
+"""Maps to boxes: those of each map at the chosen threshold, and the IoU of the boxes at many thresholds."""
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from pydantic import Field
+from tqdm import tqdm
+
+from wsol_core.core.boxes import BOX_COLUMNS, Boxes
+from wsol_core.core.errors import InputError
+from wsol_core.core.map_store import CLASS_AGNOSTIC, MapStore
+from wsol_core.core.params import Block
+from wsol_core.core.regions import Scale, boxes_at_thresholds, map_box, map_boxes, rescale
+from wsol_core.data.index import ImageIndex
+from wsol_core.metrics.localization import GroundTruth, best_iou
+
+FloatArray = npt.NDArray[np.floating]
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class LocalizeParams(Block):
+    """How a map becomes boxes."""
+
+    resolution: int = Field(ge=1, le=2048)
+    """Side in pixels of the square grid on which maps are thresholded and components found (224 in the papers)."""
+    scale: Scale = "value"
+    """What is held against the threshold: scores as they are (`value`), as shares of the map's maximum (`maximum`), or
+    as the share of the map's pixels that are lower (`percentile`)."""
+    components: Literal["largest", "all"] = "largest"
+    """One box per map, of the largest component; or one for each component (several objects in an image)."""
+    min_area: float = Field(default=0.01, ge=0, le=1)
+    """With `all`: components smaller than this share of the image are left out."""
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Images, and the boxes that their localization is held against: ground truth, or pseudo boxes to calibrate on.
+
+    Attributes:
+        images: columns `image_id`, `width`, `height`, `label` (the image's one label), sorted by id.
+        truth: their boxes.
+    """
+
+    images: pd.DataFrame
+    truth: GroundTruth
+
+    def boxes_by_image(self) -> list[Boxes]:
+        """The boxes `(G, 4)` of each image."""
+        starts = np.flatnonzero(np.diff(self.truth.image, prepend=-1))
+        return np.split(self.truth.boxes, starts[1:])
+
+
+Visitor = Callable[[int, FloatArray | None], None]
+"""Takes the position of an image among the targets and its map `(h, w)`, or None where it has none."""
+
+
+def find_targets(index: ImageIndex, boxes: pd.DataFrame, split: str) -> Targets:
+    """The images of `split` that have a box in `boxes` with their own label (or class-agnostic), and these boxes.
+
+    Raises:
+        InputError: an image of the index has none or several labels.
+    """
+    images = index.single_label().split(split)[["image_id", "width", "height", "labels"]]
+    images = images.assign(label=[int(labels[0]) for labels in images.pop("labels")])
+    pairs = images[["image_id", "label"]].merge(boxes, on="image_id", suffixes=("", "_of_box"))
+    pairs = pairs[(pairs["label_of_box"] == pairs["label"]) | (pairs["label_of_box"] == CLASS_AGNOSTIC)]
+    pairs = pairs.sort_values("image_id", kind="stable")
+    image, ids = pd.factorize(pairs["image_id"])
+    truth = GroundTruth(pairs[list(BOX_COLUMNS)].to_numpy(np.float32), image)
+    return Targets(images[images["image_id"].isin(ids)].reset_index(drop=True), truth)
+
+
+def sweep(
+    store: MapStore,
+    targets: Targets,
+    thresholds: FloatArray,
+    resolution: int,
+    title: str,
+    visitor: Visitor | None = None,
+    scale: Scale = "value",
+) -> npt.NDArray[np.float32]:
+    """IoU `(N, T)` with their targets of the boxes that N images' maps give at each of T ascending thresholds.
+
+    The boxes are those of the largest component, at thresholds of `scale`, see `regions.rescale`.
+    A map is read, upsampled and swept at once, so memory is bounded by the result. An image's map is the one of its
+    label, else its class-agnostic one; without a map its IoU is 0 at every threshold. What else is to be measured of
+    the rescaled maps, a `visitor` does in the same pass; it is called from several threads, in any order.
+    """
+    boxes = targets.boxes_by_image()
+    ious = np.zeros((len(targets.images), len(thresholds)), dtype=np.float32)
+
+    def fill(row: tuple[int, str, int, int, int]) -> None:
+        position, image_id, width, height, label = row
+        score_map = store.find(image_id, label)
+        if visitor is not None:
+            visitor(position, None if score_map is None else rescale(score_map, scale))
+        if score_map is None:
+            return
+        predicted = boxes_at_thresholds(score_map, thresholds, width, height, resolution, scale)
+        truth = GroundTruth(boxes[position], np.zeros(len(boxes[position]), dtype=np.intp))
+        ious[position] = best_iou(predicted[None], truth)[0]
+
+    for _ in in_threads(fill, targets.images.itertuples(name=None), len(targets.images), title):
+        pass
+    return ious
+
+
+def read_threshold(path: Path) -> float:
+    """The calibrated threshold in a JSON file `{"threshold": ..}`.
+
+    Raises:
+        InputError: the file is missing or holds no threshold.
+    """
+    try:
+        return float(json.loads(path.read_text(encoding="utf-8"))["threshold"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: no threshold in it ({error}); run calibrate again") from error
+
+
+def localize(
+    store: MapStore,
+    index: ImageIndex,
+    threshold: float,
+    resolution: int,
+    scale: Scale = "value",
+    components: Literal["largest", "all"] = "largest",
+    min_area: float = 0.0,
+) -> pd.DataFrame:
+    """The boxes of the store's maps, in its order: a table of boxes. The parameters are those of `LocalizeParams`.
+
+    With `largest` there is one box per map, whose `score` is the map's maximum. With `all` there are one or more, best
+    first, scored by `regions.map_boxes`; so the box of an image where only one counts is the first.
+
+    Raises:
+        InputError: the store has a map of an image that is not in the index.
+    """
+    sizes = dict(
+        zip(index.table["image_id"], zip(index.table["width"], index.table["height"], strict=True), strict=True)
+    )
+    unknown = [image_id for image_id in store.image_ids if image_id not in sizes]
+    if unknown:
+        raise InputError(f"{store.path}: image {unknown[0]!r} is not in the index; make the maps again")
+
+    def find(row: int) -> tuple[Boxes, npt.NDArray[np.float32]]:
+        score_map = store[row]
+        width, height = sizes[store.image_ids[row]]
+        if components == "all":
+            return map_boxes(score_map, threshold, width, height, resolution, scale, min_area)
+        return map_box(score_map, threshold, width, height, resolution, scale)[None], score_map.max(keepdims=True)[0]
+
+    found = list(in_threads(find, range(len(store)), len(store), "localize"))
+    counts = [len(boxes) for boxes, _ in found]
+    table = pd.DataFrame({"image_id": np.repeat(store.image_ids, counts)})
+    table[list(BOX_COLUMNS)] = np.concatenate([np.empty((0, 4), np.float32), *(boxes for boxes, _ in found)])
+    table["score"] = np.concatenate([np.empty(0, np.float32), *(scores for _, scores in found)])
+    return table.assign(label=np.repeat(store.labels, counts))
+
+
+def final_boxes(boxes: pd.DataFrame, images: pd.DataFrame) -> Boxes:
+    """The box `(N, 4)` of each image (columns `image_id`, `label`) in a table of boxes; empty (0, 0, 0, 0) without one.
+
+    An image's box is the one with its label, else the class-agnostic one; of several the one of the highest score.
+    """
+    pairs = images[["image_id", "label"]].merge(boxes, on="image_id", suffixes=("", "_of_box"))
+    pairs = pairs[(pairs["label_of_box"] == pairs["label"]) | (pairs["label_of_box"] == CLASS_AGNOSTIC)]
+    ranked = pairs.sort_values(["image_id", "label_of_box", "score"], ascending=[True, False, False], kind="stable")
+    best = ranked.drop_duplicates("image_id").set_index("image_id")[list(BOX_COLUMNS)]
+    return best.reindex(images["image_id"]).fillna(0).to_numpy(np.float32)
+
+
+def in_threads(work: Callable[[T], R], items: Iterable[T], count: int, title: str) -> Iterator[R]:
+    """`work` of each item in order, in `WSOL_WORKERS` threads (by default one per core), with a progress bar.
+
+    Threads do, as OpenCV and HDF5 let go of the interpreter while they work.
+    """
+    with ThreadPoolExecutor(int(os.environ.get("WSOL_WORKERS") or os.cpu_count() or 1)) as pool:
+        yield from tqdm(_in_turns(pool, work, items), total=count, desc=title, unit="map", disable=None)
+
+
+def _in_turns(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """As `pool.map`, which would hold a future for every item; this holds 256 at a time."""
+    remaining = iter(items)
+    while batch := list(islice(remaining, 256)):
+        yield from pool.map(work, batch)

@@ -1,0 +1,1 @@
+"""BC-CT: background images, gradient masks, pixel-supervised CAM."""

@@ -1,0 +1,1 @@
+"""The classifier that names what others localize."""

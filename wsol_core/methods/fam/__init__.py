@@ -1,0 +1,1 @@
+"""FAM: foreground memory and part attention."""

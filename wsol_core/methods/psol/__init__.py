@@ -1,0 +1,1 @@
+"""PSOL: box regression on pseudo boxes, a baseline."""

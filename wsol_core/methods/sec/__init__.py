@@ -1,0 +1,1 @@
+"""SEC: localization cues, segmentation with a dense CRF."""

@@ -1,0 +1,1 @@
+"""SPOL: activation maps, Gaussian labels, class-agnostic segmentation."""

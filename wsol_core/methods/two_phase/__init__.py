@@ -1,0 +1,1 @@
+"""Two-Phase learning: suppression, merged heat maps, gradient saliency."""

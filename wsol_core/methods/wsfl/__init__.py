@@ -1,0 +1,1 @@
+"""WSFL: the foreground pixel classifier and what it learns from."""

@@ -1,0 +1,87 @@
+"""WSFL's pixel classifier: a foreground map from a classification network (Weakly Supervised Foreground Learning, 3.4).
+
+The network keeps its convolutional layers; pooling and classifier give way to one 1x1 convolution with one output, so
+that it says of each cell of its last feature map whether it is foreground. It learns from the low-resolution pseudo
+masks of `pseudo_masks` with binary cross entropy.
+
+A trained classifier transfers: on another data set it predicts as it is, or starts a training there (Table 4).
+
+Deviation: where the masks are finer or coarser than the feature map (a parameter), the logits are resized to them.
+"""
+
+from pathlib import Path
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from wsol_core.backbones.create import Backbone, OnBackbone, create_backbone
+from wsol_core.core.params import Block
+from wsol_core.data.loading import Batch
+from wsol_core.engine.checkpoints import load_checkpoint, restore
+from wsol_core.engine.training_params import NetworkParams
+
+
+class ForegroundParams(NetworkParams):
+    """The pixel classifier and its training."""
+
+    output_stride: int = Field(default=16, ge=8, le=32)
+    """pixels per cell of the map: 16 gives 14x14 at 224 pixels (WSFL 4.2)"""
+    level: int = -1
+    """feature map of the pyramid that is classified, counted from its end"""
+
+
+class TransferredParams(Block):
+    """A pixel classifier that starts from another one (WSFL 5.3 and Table 4)."""
+
+    start: Path
+    """checkpoint (.safetensors) of a pixel classifier of the same shape, from any data set"""
+    network: ForegroundParams
+    """the classifier and its training, 0 epochs for none; of its backbone the weights play no part"""
+
+
+class PixelClassifier(OnBackbone):
+    """A backbone and a 1x1 convolution: images `(B, 3, H, W)` to foreground logits `(B, h, w)`."""
+
+    def __init__(self, backbone: Backbone, level: int = -1) -> None:
+        super().__init__(backbone)
+        self.level = level
+        self.head = nn.Conv2d(backbone.channels[level], 1, kernel_size=1)
+        nn.init.normal_(self.head.weight, std=0.01)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of the foreground."""
+        logits: Tensor = self.head(self.backbone(images)[self.level])
+        return logits.squeeze(1)
+
+
+def build(params: ForegroundParams) -> PixelClassifier:
+    """The untrained classifier on its pretrained backbone."""
+    return PixelClassifier(create_backbone(params.backbone, params.output_stride), params.level)
+
+
+def build_transferred(params: TransferredParams) -> PixelClassifier:
+    """The classifier with the weights of `params.start`, its 1x1 convolution among them.
+
+    Raises:
+        InputError: the file is no checkpoint, or of another network; the first tensor that does not fit is named.
+    """
+    tensors, _ = load_checkpoint(params.start)
+    backbone = params.network.backbone.model_copy(update={"weights": "none"})
+    model = build(params.network.model_copy(update={"backbone": backbone}))
+    restore(model, tensors, params.start)
+    return model
+
+
+def foreground_loss(model: nn.Module, batch: Batch) -> Tensor:
+    """Binary cross entropy between the logits and the pseudo masks `(B, h, w)`, mean over pixels (WSFL 3.4)."""
+    logits = model(batch.inputs)
+    if logits.shape[1:] != batch.targets.shape[1:]:
+        logits = functional.interpolate(logits[:, None], batch.targets.shape[1:], mode="bilinear").squeeze(1)
+    return functional.binary_cross_entropy_with_logits(logits, batch.targets)
+
+
+def foreground_maps(model: nn.Module, images: Tensor, _: Tensor) -> Tensor:
+    """Foreground probabilities `(B, 1, h, w)`; the images' labels play no part."""
+    return torch.sigmoid(model(images).float())[:, None]

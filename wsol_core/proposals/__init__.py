@@ -1,0 +1,1 @@
+"""Boxes that may hold an object, and their objectness."""

@@ -1,0 +1,1 @@
+"""Contact sheets and what is drawn on them."""
