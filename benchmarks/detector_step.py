@@ -32,7 +32,7 @@ IMAGES, ROUNDS, PROPOSALS = 32, 3, 300
 CLASSES = ("bird", "mammal", "fish", "fruit", "vegetable", "vehicle", "flower")
 STRIDE, LEVEL = 32, -3
 BACKBONE = BackboneParams(name="efficientnet_lite0", weights="imagenet")
-TRAINING = TrainingParams(epochs=1, batch=4, backbone_rate=1e-4, head_rate=1e-3, image_side=352)
+TRAINING = TrainingParams(epochs=1, batch=4, lr_backbone=1e-4, lr_head=1e-3, image_side=352)
 
 
 def parameters(method: str) -> DetectorParams:

@@ -25,7 +25,7 @@ IMAGES, ROUNDS = 256, 5
 
 def main() -> int:
     """Print both speeds and their ratio."""
-    training = TrainingParams(epochs=1, batch=32, backbone_rate=0, head_rate=0)
+    training = TrainingParams(epochs=1, batch=32, lr_backbone=0, lr_head=0)
     backbone = BackboneParams(name="efficientnet_lite0", weights="imagenet")
     model = build(ForegroundParams(backbone=backbone, output_stride=16, training=training))
     fabric = launch(training.precision)

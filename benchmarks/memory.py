@@ -64,7 +64,7 @@ def run_map_writer(count: int) -> None:
     """The map writer over `count` images."""
     table = pd.DataFrame({"image_id": [f"{n:05d}" for n in range(count)], "labels": [[0]] * count})
     index = ImageIndex(table, (), "ready", ".")
-    training = TrainingParams(epochs=1, batch=BATCH, backbone_rate=0, head_rate=0, image_side=SIDE)
+    training = TrainingParams(epochs=1, batch=BATCH, lr_backbone=0, lr_head=0, image_side=SIDE)
     images = ReadyImages(count, SIDE)
     with tempfile.TemporaryDirectory() as folder, patch.object(inference, "SquashedImages", lambda *_: images):
         path, model = Path(folder) / "maps.h5", OnBackbone(small_backbone())

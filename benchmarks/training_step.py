@@ -28,7 +28,7 @@ from wsol_core.methods.wsfl import foreground as wsfl
 
 GOAL = 0.85
 IMAGES, ROUNDS, CLASSES = 512, 3, 200
-TRAINING = TrainingParams(epochs=1, batch=32, backbone_rate=1e-4, head_rate=1e-3)
+TRAINING = TrainingParams(epochs=1, batch=32, lr_backbone=1e-4, lr_head=1e-3)
 BACKBONE = BackboneParams(name="efficientnet_lite0", weights="imagenet")
 LEVELS = (-4, -3, -1)
 

@@ -63,7 +63,7 @@ from wsol_core.methods.bcct.pixel_supervision import (
 
 SMALL = {"name": "mobilenetv3_small_050", "weights": "none"}
 TRAINING = TrainingParams(
-    epochs=1, batch=8, backbone_rate=0.01, head_rate=0.01, image_side=32, precision="32-true", flip=False
+    epochs=1, batch=8, lr_backbone=0.01, lr_head=0.01, image_side=32, precision="32-true", flip=False
 )
 GRADIENT = GradientParams.model_validate({"backbone": SMALL, "training": TRAINING, "resolution": 8, "smoothing": 0.1})
 LOSSES: tuple[MaskLoss, ...] = ("bce", "foreground", "none")

@@ -82,7 +82,7 @@ class Workspace:
             mask[:, : flaws.get(row.image_id, 0)] = 0
             self.write_mask(f"segments/{method}", row.image_id, mask)
 
-    def write_seeds(self, method: str) -> None:
+    def write_cues(self, method: str) -> None:
         cells = np.full((1, CELLS, CELLS), IGNORE, np.uint8)
         cells[0, 0], cells[0, 3] = 2, 0
         with create(self.data / "seeds" / f"{method}.h5", Kind.LABELS, CELLS, CELLS) as writer:
@@ -186,7 +186,7 @@ def test_legend_names_each_class_in_as_many_lines_as_it_takes() -> None:
 
 
 def test_stores_of_labels_are_painted(workspace: Workspace) -> None:
-    workspace.write_seeds("one")
+    workspace.write_cues("one")
     row = next(rows_of(workspace.report().choose("train-weaksup")))
     with MapStore(workspace.data / "seeds/one.h5") as store:
         drawn = draw_store(store)(row, GREY)
@@ -297,7 +297,7 @@ def sheets(workspace: Workspace, cues: bool = False) -> dict[str, Picture]:
 def test_masks_and_cues_stand_beside_the_truth(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(class_sheets, "note", lambda picture, _: picture)
     workspace.annotate(workspace.index.table["image_id"].tolist())
-    workspace.write_seeds("one")
+    workspace.write_cues("one")
     for name in METHODS:
         workspace.write_segments(name, {})
     found = sheets(workspace, cues=True)
@@ -378,7 +378,7 @@ def test_stage_writes_every_sheet_twice_the_same(workspace: Workspace) -> None:
     for name in METHODS:
         workspace.write_maps(name, {0: (0, 0), 1: (3, 3)})
         workspace.write_segments(name, {workspace.test[0]: 9})
-    workspace.write_seeds("two")
+    workspace.write_cues("two")
     workspace.set(heat_maps="{both: one two, one: ''}", segments="[one, two]")
     first = workspace.pictures()
     cases = {f"{method}-{end}" for method in METHODS for end in ("best", "worst")}

@@ -41,7 +41,7 @@ from wsol_core.methods.classifier.network import (
 )
 
 SMALL = {"name": "mobilenetv3_small_050", "weights": "none", "frozen_batch_norm": False}
-TRAINING = {"epochs": 1, "batch": 8, "backbone_rate": 0.01, "head_rate": 0.1, "image_side": 32, "precision": "32-true"}
+TRAINING = {"epochs": 1, "batch": 8, "lr_backbone": 0.01, "lr_head": 0.1, "image_side": 32, "precision": "32-true"}
 
 
 def params(ten_crop: bool = False, **training: int) -> ClassifierParams:
@@ -111,11 +111,11 @@ def test_network_is_pooling_and_a_linear_layer_on_the_deepest_level(classes: int
 
 
 def test_ten_crops_need_room() -> None:
-    assert build(params(True, crop_from=40), 2).crop_side == 32
-    assert build(params(crop_from=40), 2).crop_side is None
-    for crop_from in (0, 32):
+    assert build(params(True, resize=40), 2).crop_side == 32
+    assert build(params(resize=40), 2).crop_side is None
+    for resize in (0, 32):
         with pytest.raises(ValidationError, match="ten_crop needs a training"):
-            params(True, crop_from=crop_from)
+            params(True, resize=resize)
 
 
 @pytest.mark.parametrize("name", ["densenet161", "tf_efficientnet_b7", "efficientnet_lite0"])
@@ -209,7 +209,7 @@ def test_stages_write_the_likeliest_classes_and_the_same_bytes_twice(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_index(Path("data/localization/index.parquet"), small_index)
-    block = {"lite": params(True, crop_from=40).model_dump(mode="json")}
+    block = {"lite": params(True, resize=40).model_dump(mode="json")}
     Path("params.yaml").write_text(yaml.safe_dump({"preset": "small", "seed": 0, "classifier": block}))
     outputs = [Path("data/models/classifier-lite.safetensors"), Path("data/localization/scores/lite.parquet")]
     digests = []

@@ -37,7 +37,7 @@ CLASSES = ("cat", "dog", "flower")
 CELLS = torch.tensor([[0, 0, 0.5, 0.5], [0, 0, 0.5, 0.45], [0.5, 0.5, 1, 1], [0.5, 0, 1, 0.5]])
 """Four boxes of which the first two overlap by .9."""
 BACKBONE = BackboneParams(name="efficientnet_lite0", weights="none")
-TRAINING = TrainingParams(epochs=1, batch=4, backbone_rate=0.01, head_rate=0.1, image_side=32, precision="32-true")
+TRAINING = TrainingParams(epochs=1, batch=4, lr_backbone=0.01, lr_head=0.1, image_side=32, precision="32-true")
 
 
 def params(**change: Any) -> DetectorParams:
@@ -72,7 +72,7 @@ def batch_of(labels: Sequence[Sequence[int]], boxes: Sequence[Tensor], count: in
 def test_proposals_move_with_the_picture(small_index: ImageIndex) -> None:
     """A box drawn into the picture as bright pixels lies where the moved box says."""
     box = np.array([[4, 6, 14, 12]], np.float32) / np.float32(21)
-    geometry = Geometry(side=15, crop_from=21, flip=True)
+    geometry = Geometry(side=15, resize=21, flip=True)
     image = torch.zeros(3, 21, 21)
     image[:, 6:12, 4:14] = 1
 
@@ -268,7 +268,7 @@ def test_scales_are_drawn_while_training_alone() -> None:
 
 @pytest.mark.parametrize("rate", [0.0, 0.01])
 def test_a_backbone_of_rate_0_is_frozen(rate: float) -> None:
-    training = TRAINING.model_copy(update={"backbone_rate": rate})
+    training = TRAINING.model_copy(update={"lr_backbone": rate})
     model = small_detector(params(training=training, method="mist", mist=MistParams(drop_block=DropBlockParams())))
     DetectorLoss(model.params, CLASSES)(model, batch_of([[0], [1, 2]], [CELLS, CELLS[:2]])).backward()
     learns = {name.split(".")[0] for name, each in model.named_parameters() if each.grad is not None}
@@ -354,7 +354,7 @@ def write_workspace(folder: Path, index: ImageIndex, method: str) -> None:
         "proposals": "objectness/foreground", "filter": {"threshold": 0.2, "exempt": ["green"]},
         "output_stride": 32, "level": -3, "width": 16, "mist": {"drop_block": {}},
         "training": {
-            "epochs": 1, "batch": 4, "accumulate": 2, "backbone_rate": 0.01, "head_rate": 0.01, "image_side": 64,
+            "epochs": 1, "batch": 4, "accumulate": 2, "lr_backbone": 0.01, "lr_head": 0.01, "image_side": 64,
         },
     }  # fmt: skip
     oracle = network | {"proposals": "objectness/oracle-lr"}

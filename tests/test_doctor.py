@@ -349,7 +349,7 @@ def test_views_and_methods_change_the_estimate(monkeypatch: pytest.MonkeyPatch) 
 
 LINEAR = """
   linear:
-    network: {descriptions: lite0, method: oicr, proposals: proposals, training: {epochs: 3, batch: 4, head_rate: 0.01}}
+    network: {descriptions: lite0, method: oicr, proposals: proposals, training: {epochs: 3, batch: 4, lr_head: 0.01}}
     detect: {}
 """
 

@@ -43,7 +43,7 @@ from wsol_core.methods.fam.network import (
 )
 
 SMALL = BackboneParams(name="mobilenetv3_small_050", weights="none")
-TRAINING = TrainingParams(epochs=1, batch=4, backbone_rate=0.01, head_rate=0.01, image_side=64)
+TRAINING = TrainingParams(epochs=1, batch=4, lr_backbone=0.01, lr_head=0.01, image_side=64)
 NORMALISATIONS: tuple[Normalisation, ...] = ("sum", "softmax")
 LABELS = torch.tensor([0, 1, 2, 0])
 EVEN = torch.ones(3)
@@ -359,7 +359,7 @@ fam:
     output_stride: 32
     parts: 2
     training:
-      {{epochs: 1, batch: 8, backbone_rate: 0.01, head_rate: 0.01, image_side: 64, precision: 32-true}}
+      {{epochs: 1, batch: 8, lr_backbone: 0.01, lr_head: 0.01, image_side: 64, precision: 32-true}}
 """
     )
     write_index(Path("data/localization/index.parquet"), small_index)

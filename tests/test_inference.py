@@ -26,12 +26,12 @@ from wsol_core.methods.wsfl.foreground import ForegroundParams, build
 
 PARAMS = ForegroundParams(
     backbone=BackboneParams(name="mobilenetv3_small_050", weights="none"),
-    training=TrainingParams(epochs=1, batch=2, backbone_rate=0.1, head_rate=0.1),
+    training=TrainingParams(epochs=1, batch=2, lr_backbone=0.1, lr_head=0.1),
 )
 
 
 PLAIN = Statistics((0, 0, 0), (1, 1, 1), "bilinear")
-TRAINING = TrainingParams(epochs=1, batch=7, backbone_rate=0, head_rate=0, image_side=32)
+TRAINING = TrainingParams(epochs=1, batch=7, lr_backbone=0, lr_head=0, image_side=32)
 
 
 def pool() -> OnBackbone:

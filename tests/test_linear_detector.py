@@ -41,7 +41,7 @@ from wsol_core.engine.training_params import OptimizerParams
 
 BACKBONE = BackboneParams(name="efficientnet_lite0", weights="none")
 DESCRIPTIONS = DescriptionParams(backbone=BACKBONE, level=-4, cells=4, image_side=32, precision="32-true")
-LEARNING = OptimizerParams(epochs=2, batch=4, head_rate=0.05)
+LEARNING = OptimizerParams(epochs=2, batch=4, lr_head=0.05)
 CELLS = torch.tensor([[0, 0, 0.5, 0.5], [0, 0, 0.5, 0.45], [0.5, 0.5, 1, 1], [0.5, 0, 1, 0.5]])
 BOXES = [(0, 0, 64, 48), (7, 7, 7, 40), (10, 10, 40, 40), (20, 5, 60, 45)]
 """In pictures of 64x48 pixels; the second has no area."""

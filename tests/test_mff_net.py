@@ -13,7 +13,7 @@ from wsol_core.engine.training_params import TrainingParams
 from wsol_core.heads.mff_net import WIDTH, Fusion, MFFNet, MFFParams, MultiplicativeChannelAttention, fuse, projection
 
 SMALL = BackboneParams(name="mobilenetv3_small_050", weights="none")
-TRAINING = TrainingParams(epochs=1, batch=2, backbone_rate=0, head_rate=0)
+TRAINING = TrainingParams(epochs=1, batch=2, lr_backbone=0, lr_head=0)
 FUSIONS: tuple[Fusion, ...] = ("multiply", "add", "concat", "separate")
 
 

@@ -119,7 +119,7 @@ def test_oracle_learns_from_its_images_and_maps_all(
     drawn[4:36, 8:40] = 1
     for name in small_index.table["image_id"]:
         Image.fromarray(drawn).save(data / "masks" / f"{name}.png")
-    training = {"epochs": 1, "batch": 4, "backbone_rate": 0.01, "head_rate": 0.1, "image_side": 32}
+    training = {"epochs": 1, "batch": 4, "lr_backbone": 0.01, "lr_head": 0.1, "image_side": 32}
     network = {"backbone": {"name": "mobilenetv3_small_050", "weights": "none"}, "training": training}
     block = {"targets": {"truth": kind, "resolution": 8, "per_class": 2}, "network": network}
     params = {"preset": "test", "seed": 0, "inference": {}, "oracle": {"oracle-x": block}}

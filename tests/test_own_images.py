@@ -19,7 +19,7 @@ CLASSES = ["bird", "fruit", "vehicle"]
 SMALL = {
     "ddt": {"image_side": 224},
     "pseudo_masks": {"resolution": 7},
-    "foreground": {"training": {"epochs": 2, "batch": 16, "image_side": 112, "crop_from": 0}},
+    "foreground": {"training": {"epochs": 2, "batch": 16, "image_side": 112, "resize": 0}},
     "gaussian": {"resolution": 28},
     "segmentation": {"sources": ["foreground"], "network": {"training": {"epochs": 1, "batch": 16, "image_side": 112}}},
     "calibrate": {"step": 0.1},

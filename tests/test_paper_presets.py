@@ -29,7 +29,7 @@ from wsol_core.methods.classifier import network as classifier
 from wsol_core.methods.fam import network as fam
 from wsol_core.methods.psol import network as psol
 from wsol_core.methods.sec import network as sec
-from wsol_core.methods.sec.cues import SeedParams
+from wsol_core.methods.sec.cues import CueParams
 from wsol_core.methods.sec.segments import SegmentParams
 from wsol_core.methods.spol import networks as spol
 from wsol_core.methods.spol.gaussian import GaussianParams
@@ -121,8 +121,8 @@ def test_networks_learn_from_one_step(preset: str, names: set[str]) -> None:
 def schedule(content: dict[str, Any]) -> tuple[Any, ...]:
     """Epochs, batch, the two rates, course, epochs of a step, input side, side of the crops' source."""
     own = TrainingParams.model_validate(content)
-    rates = (own.backbone_rate, own.head_rate)
-    return own.epochs, own.batch, rates, own.schedule, own.step_epochs, own.image_side, own.crop_from
+    rates = (own.lr_backbone, own.lr_head)
+    return own.epochs, own.batch, rates, own.schedule, own.step_epochs, own.image_side, own.resize
 
 
 @pytest.mark.parametrize(("preset", "epochs"), [("spol-cub", 32), ("spol-imagenet", 6)])
@@ -167,10 +167,10 @@ def test_two_phases_and_sec_are_the_papers(voc12: dict[str, Any]) -> None:
     later = {name: (own["seen"], own["threshold"]) for name, own in voc12["phase_two"].items()}
     assert later == {"phase-two": ("phase-one", 0.6), "phase-three": ("two-phase", 0.4)}
     for content in voc12["sec"].values():
-        seeds = SeedParams.model_validate(content["seeds"])
+        seeds = CueParams.model_validate(content["seeds"])
         assert (seeds.foreground, seeds.background) == (0.2, 0.1)
         assert content["network"]["training"] == phases["phase-one"]["training"] | {
-            "head_rate": 0.01,
+            "lr_head": 0.01,
             "gradient_clip": 0.0,
         }
     losses = {name: sec.SecParams.model_validate(own["network"]).losses for name, own in voc12["sec"].items()}
@@ -232,7 +232,7 @@ MODELS: dict[str, type[Block]] = {
 
 
 class SecEntry(Block):
-    seeds: SeedParams
+    seeds: CueParams
     network: sec.SecParams
     segments: SegmentParams
 

@@ -58,7 +58,7 @@ def test_map_gives_the_box_back_to_a_pixel_of_the_grid(threshold: float, error: 
 
 
 def test_box_moves_by_hand() -> None:
-    geometry = Geometry(side=8, crop_from=16, flip=True)
+    geometry = Geometry(side=8, resize=16, flip=True)
     box = np.array([0.25, 0.5, 0.75, 1.0], dtype=np.float32)
     assert geometry.move_box(box, 4, 2, False).tolist() == [0.25, 0.5, 1.0, 1.0]
     assert geometry.move_box(box, 4, 2, True).tolist() == [0.0, 0.5, 0.75, 1.0]
@@ -68,7 +68,7 @@ def test_box_moves_by_hand() -> None:
 @pytest.mark.parametrize(("top", "left", "mirror"), [(0, 0, True), (3, 5, False), (6, 1, True)])
 def test_box_moves_as_its_mask_does(top: int, left: int, mirror: bool) -> None:
     """In whole cells both are exact: 14 cells of a picture of 28 pixels, 14 of which stay."""
-    geometry = Geometry(side=14, crop_from=28, flip=True)
+    geometry = Geometry(side=14, resize=28, flip=True)
     mask = np.zeros((28, 28), dtype=np.float32)
     mask[8:16, 4:18] = 1
     moved = geometry.move_box(np.array([4 / 28, 8 / 28, 18 / 28, 16 / 28], dtype=np.float32), top, left, mirror)
@@ -102,7 +102,7 @@ def test_regression_learns_and_writes_a_box_for_every_image(
     ids = small_index.table["image_id"]
     boxes = pd.DataFrame({"image_id": ids, "x0": 16.0, "y0": 12.0, "x1": 48.0, "y1": 36.0, "score": 1.0, "label": -1})
     write_table(data / "pseudo_boxes.parquet", boxes)
-    training = {"epochs": 3, "batch": 8, "backbone_rate": 0.0, "head_rate": 0.01, "image_side": 32, "crop_from": 40}
+    training = {"epochs": 3, "batch": 8, "lr_backbone": 0.0, "lr_head": 0.01, "image_side": 32, "resize": 40}
     block = {"backbone": {"name": "mobilenetv3_small_050", "weights": "none"}, "training": training}
     params = {"preset": "test", "seed": 0, "inference": {}, "psol": {"psol": block}}
     Path("params.yaml").write_text(yaml.safe_dump(params))

@@ -97,7 +97,7 @@ def test_stage_asks_the_network_of_a_first_phase(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_index(Path("data/detection/index.parquet"), small_index)
-    training = TrainingParams(epochs=1, batch=8, backbone_rate=0.01, head_rate=0.01, image_side=32, precision="32-true")
+    training = TrainingParams(epochs=1, batch=8, lr_backbone=0.01, lr_head=0.01, image_side=32, precision="32-true")
     backbone = BackboneParams(name="mobilenetv3_small_050", weights="none")
     phase = PhaseParams(set="detection", backbone=backbone, training=training, output_stride=16, width=8)
     model = build(phase, 2).eval()

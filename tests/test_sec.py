@@ -39,7 +39,7 @@ from wsol_core.methods.sec.network import (
 
 SMALL = BackboneParams(name="mobilenetv3_small_050", weights="none")
 TRAINING = TrainingParams(
-    epochs=1, batch=8, backbone_rate=0.01, head_rate=0.01, image_side=32, precision="32-true", flip=True
+    epochs=1, batch=8, lr_backbone=0.01, lr_head=0.01, image_side=32, precision="32-true", flip=True
 )
 NETWORK = SecParams(backbone=SMALL, training=TRAINING, output_stride=16, pooling=1, width=8, dilation=1)
 

@@ -12,15 +12,15 @@ from wsol_core.core.errors import InputError
 from wsol_core.core.map_store import CLASS_AGNOSTIC, IGNORE, Kind, MapStore, create
 from wsol_core.data.index import ImageIndex, write_index
 from wsol_core.methods.sec.cues import (
-    SeedParams,
+    CueParams,
     background_region,
     class_regions,
     find_cues,
     stack_regions,
-    write_seeds,
+    write_cues,
 )
 
-PARAMS = SeedParams(maps="cam", saliency="saliency")
+PARAMS = CueParams(maps="cam", saliency="saliency")
 
 
 def mask(*rows: str) -> np.ndarray:
@@ -147,9 +147,9 @@ def test_a_class_agnostic_map_stands_for_one_label_only(project: ImageIndex, tmp
     rows = {(name, CLASS_AGNOSTIC): np.eye(3, 4) for name in project.table["image_id"]}
     with MapStore(store(tmp_path / "any.h5", rows)) as maps:
         single = ImageIndex(project.table.iloc[2:], project.classes, "squares", "images")
-        write_seeds(maps, maps, single, PARAMS, tmp_path / "seeds.h5")
+        write_cues(maps, maps, single, PARAMS, tmp_path / "seeds.h5")
         with pytest.raises(InputError, match=r"any.h5: no map of image '00' for label 0; cues need one per label"):
-            write_seeds(maps, maps, project, PARAMS, tmp_path / "seeds.h5")
+            write_cues(maps, maps, project, PARAMS, tmp_path / "seeds.h5")
 
 
 def test_missing_maps_and_too_many_classes_are_refused(project: ImageIndex, tmp_path: Path) -> None:
@@ -159,10 +159,10 @@ def test_missing_maps_and_too_many_classes_are_refused(project: ImageIndex, tmp_
     ):
         more = pd.concat([project.table, project.table.iloc[:1].assign(image_id="new")])
         with pytest.raises(InputError, match="no map of image 'new' for label 0"):
-            write_seeds(maps, saliency, ImageIndex(more, project.classes, "s"), PARAMS, tmp_path / "s.h5")
+            write_cues(maps, saliency, ImageIndex(more, project.classes, "s"), PARAMS, tmp_path / "s.h5")
         with pytest.raises(InputError, match=r"cam.h5: no map of image '00' for label -1"):
-            write_seeds(maps, maps, project, PARAMS, tmp_path / "s.h5")
+            write_cues(maps, maps, project, PARAMS, tmp_path / "s.h5")
         many = ImageIndex(project.table, tuple(map(str, range(255))), "squares")
         with pytest.raises(InputError, match="'squares' has 255 classes; cues can tell 254 apart"):
-            write_seeds(maps, saliency, many, PARAMS, tmp_path / "s.h5")
+            write_cues(maps, saliency, many, PARAMS, tmp_path / "s.h5")
     assert not (tmp_path / "s.h5").exists()

@@ -35,7 +35,7 @@ from wsol_core.methods.spol.networks import (
 )
 
 SMALL = BackboneParams(name="mobilenetv3_small_050", weights="none")
-TRAINING = TrainingParams(epochs=1, batch=4, backbone_rate=0.01, head_rate=0.01, image_side=64)
+TRAINING = TrainingParams(epochs=1, batch=4, lr_backbone=0.01, lr_head=0.01, image_side=64)
 FUSIONS: tuple[Fusion, ...] = ("multiply", "add", "concat", "separate")
 AUXILIARIES: tuple[Auxiliary, ...] = ("cross_entropy", "agreement", "none")
 
@@ -261,7 +261,7 @@ cam:
     levels: [-2, -1]
     maps: {classes}
     training:
-      {{epochs: 1, batch: 8, backbone_rate: 0.01, head_rate: 0.01, image_side: 64, precision: 32-true}}
+      {{epochs: 1, batch: 8, lr_backbone: 0.01, lr_head: 0.01, image_side: 64, precision: 32-true}}
 """
     )
 

@@ -28,7 +28,7 @@ from wsol_core.engine.fit import class_labels, stored_maps, train_network, train
 from wsol_core.engine.training import Trainer, parameter_groups
 from wsol_core.engine.training_params import NetworkParams, TrainingParams, rate_factor
 
-PARAMS = TrainingParams(epochs=3, batch=5, backbone_rate=0.01, head_rate=0.1, image_side=16, precision="32-true")
+PARAMS = TrainingParams(epochs=3, batch=5, lr_backbone=0.01, lr_head=0.1, image_side=16, precision="32-true")
 
 
 class Net(nn.Module):
@@ -51,7 +51,7 @@ def loss(model: nn.Module, batch: Batch) -> Tensor:
 
 def pairs(index: ImageIndex, split: str, geometry: Geometry = PARAMS.geometry) -> TrainingSet:
     rows = index.split(split)
-    images = SquashedImages(index.root, rows, geometry.crop_from, geometry.crop_from, "bilinear", keep=True)
+    images = SquashedImages(index.root, rows, geometry.resize, geometry.resize, "bilinear", keep=True)
     targets = [np.full((8, 8), float(i % 2), dtype=np.float32) for i in range(len(rows))]
     return TrainingSet(images, targets, geometry, seed=3)
 
@@ -152,7 +152,7 @@ def test_groups_by_name() -> None:
 @pytest.mark.parametrize(("top", "left", "mirror"), [(0, 0, False), (4, 6, False), (3, 2, True)])
 def test_image_and_target_move_together(top: int, left: int, mirror: bool) -> None:
     """A target as fine as the picture is cropped and mirrored exactly like it."""
-    geometry = Geometry(side=15, crop_from=21, flip=True)
+    geometry = Geometry(side=15, resize=21, flip=True)
     image = torch.arange(21 * 21).view(1, 21, 21).float()
     moved = geometry.move_image(image, top, left, mirror)[0]
     fine = geometry.move_target(image[0].numpy(), top, left, mirror)
@@ -161,7 +161,7 @@ def test_image_and_target_move_together(top: int, left: int, mirror: bool) -> No
 
 
 def test_mirrored_coarse_target_by_hand() -> None:
-    geometry = Geometry(side=4, crop_from=4, flip=True)
+    geometry = Geometry(side=4, resize=4, flip=True)
     target = np.array([[1, 2], [3, 4]], dtype=np.float32)
     assert geometry.move_target(target, 0, 0, True).tolist() == [[2, 1], [4, 3]]
     assert geometry.move_target(target, 0, 0, False).tolist() == [[1, 2], [3, 4]]

@@ -39,7 +39,7 @@ from wsol_core.methods.two_phase.phases import (
 from wsol_core.methods.two_phase.voting import vote
 
 SMALL = BackboneParams(name="mobilenetv3_small_050", weights="none")
-TRAINING = TrainingParams(epochs=1, batch=4, backbone_rate=0.01, head_rate=0.01, image_side=64)
+TRAINING = TrainingParams(epochs=1, batch=4, lr_backbone=0.01, lr_head=0.01, image_side=64)
 Rows = Sequence[tuple[str, int, list[list[float]]]]
 
 
@@ -383,7 +383,7 @@ def write_params(chosen: str, maps: str) -> None:
     width: 8
     maps: {maps}
     training:
-      {{epochs: 1, batch: 8, backbone_rate: 0.01, head_rate: 0.01, image_side: 64, precision: 32-true}}
+      {{epochs: 1, batch: 8, lr_backbone: 0.01, lr_head: 0.01, image_side: 64, precision: 32-true}}
 """
     Path("params.yaml").write_text(
         f"""

@@ -30,7 +30,7 @@ from wsol_core.methods.wsfl.pseudo_masks import rasterize
 
 PARAMS = ForegroundParams(
     backbone=BackboneParams(name="mobilenetv3_small_050", weights="none"),
-    training=TrainingParams(epochs=0, batch=8, backbone_rate=0.1, head_rate=0.1, image_side=32, precision="32-true"),
+    training=TrainingParams(epochs=0, batch=8, lr_backbone=0.1, lr_head=0.1, image_side=32, precision="32-true"),
 )
 
 

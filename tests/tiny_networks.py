@@ -16,7 +16,7 @@ from wsol_core.engine.checkpoints import save_checkpoint
 from wsol_core.prediction.networks import KINDS
 
 CLASSES = 2
-TRAINING = {"epochs": 0, "batch": 4, "backbone_rate": 0.0, "head_rate": 0.0, "image_side": 32, "crop_from": 40}
+TRAINING = {"epochs": 0, "batch": 4, "lr_backbone": 0.0, "lr_head": 0.0, "image_side": 32, "resize": 40}
 BACKBONE = {"name": "resnet50", "weights": "none"}
 NETWORK = {"backbone": BACKBONE, "training": {**TRAINING, "precision": "32-true"}}
 MFF = {**NETWORK, "levels": [-2, -1]}

@@ -20,7 +20,7 @@ SAFE_LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoade
 class Block(BaseModel):
     """A frozen block of parameters that refuses unknown keys; strings such as '1e-05' become numbers."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 B = TypeVar("B", bound=Block)
@@ -33,16 +33,26 @@ def load(model: type[B], block: str) -> B:
         InputError: the block or a key is missing, unknown or of the wrong type (the message names it and the nearest
             right one), or the running DVC stage (`DVC_STAGE`) does not declare the block.
     """
-    _refuse_undeclared(block)
-    content: Any = _read_yaml(PARAMS)
-    for key in block.split("."):
-        if not isinstance(content, dict) or key not in content:
-            raise InputError(f"{PARAMS}: no {block!r}{nearest(key, content if isinstance(content, dict) else ())}")
-        content = content[key]
+    found = content(block)
     try:
-        return model.model_validate(content)
+        return model.model_validate(found)
     except ValidationError as error:
-        raise InputError(f"{PARAMS}: {_explain(error, model, block)}") from error
+        raise InputError(f"{PARAMS}: {explain(error, model, block)}") from error
+
+
+def content(block: str) -> Any:
+    """One block of `params.yaml` as it stands.
+
+    Raises:
+        InputError: it is missing (the nearest name is given), or the running stage does not declare it.
+    """
+    _refuse_undeclared(block)
+    found: Any = _read_yaml(PARAMS)
+    for key in block.split("."):
+        if not isinstance(found, dict) or key not in found:
+            raise InputError(f"{PARAMS}: no {block!r}{nearest(key, found if isinstance(found, dict) else ())}")
+        found = found[key]
+    return found
 
 
 def preset() -> str:
@@ -147,7 +157,8 @@ def _parse(text: str) -> Any:
     return yaml.load(text, SAFE_LOADER)
 
 
-def _explain(error: ValidationError, model: type[Block], block: str) -> str:
+def explain(error: ValidationError, model: type[Block], block: str) -> str:
+    """The first fault of a block that does not fit its model, in a line; unknown keys go first."""
     errors = error.errors()
     first = next((each for each in errors if each["type"] == "extra_forbidden"), errors[0])
     *parents, key = [str(part) for part in first["loc"]] or [""]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
@@ -12,6 +13,8 @@ from wsol_core.data.roots import find_root
 TRAIN_WEAKSUP = "train-weaksup"
 TRAIN_FULLSUP = "train-fullsup"
 TEST = "test"
+DataSet = Literal["localization", "detection"]
+"""The data sets that flow through the pipeline: one label per image, or several."""
 SPLITS = (TRAIN_WEAKSUP, TRAIN_FULLSUP, TEST)
 
 INDEX_COLUMNS = ("image_id", "path", "digest", "split", "labels", "width", "height")

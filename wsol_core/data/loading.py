@@ -83,32 +83,32 @@ class Geometry:
 
     Attributes:
         side: side of the square picture that the network sees, in pixels.
-        crop_from: side of the squashed picture that it is cropped from at random; equal to `side` for no cropping.
+        resize: side of the squashed picture that it is cropped from at random; equal to `side` for no cropping.
         flip: whether half of the pictures are mirrored.
     """
 
     side: int
-    crop_from: int
+    resize: int
     flip: bool
 
     def draw(self, generator: np.random.Generator | None) -> tuple[int, int, bool]:
         """Top, left and mirroring of one picture; without a generator the centre, not mirrored."""
-        slack = self.crop_from - self.side
+        slack = self.resize - self.side
         if generator is None:
             return slack // 2, slack // 2, False
         top, left = (int(v) for v in generator.integers(0, slack + 1, 2))
         return top, left, self.flip and bool(generator.random() < 0.5)
 
     def move_image(self, image: Tensor, top: int, left: int, mirror: bool) -> Tensor:
-        """The crop `(3, side, side)` of an image `(3, crop_from, crop_from)`."""
+        """The crop `(3, side, side)` of an image `(3, resize, resize)`."""
         crop = image[:, top : top + self.side, left : left + self.side]
         return crop.flip(2) if mirror else crop
 
     def move_target(self, target: npt.NDArray[np.float32], top: int, left: int, mirror: bool) -> Tensor:
         """The same crop of a target `(..., h, w)` that covers the image, nearest, in the target's own resolution."""
         height, width = target.shape[-2:]
-        rows = ((np.arange(height) + 0.5) / height * self.side + top) * height / self.crop_from
-        columns = ((np.arange(width) + 0.5) / width * self.side + left) * width / self.crop_from
+        rows = ((np.arange(height) + 0.5) / height * self.side + top) * height / self.resize
+        columns = ((np.arange(width) + 0.5) / width * self.side + left) * width / self.resize
         columns = columns[::-1] if mirror else columns
         moved = target[..., rows.astype(int)[:, None], columns.astype(int)[None, :]]
         return torch.from_numpy(np.ascontiguousarray(moved))
@@ -116,7 +116,7 @@ class Geometry:
     def move_box(self, box: npt.NDArray[np.float32], top: int, left: int, mirror: bool) -> Tensor:
         """The part inside the same crop of boxes `(..., 4)`, as shares of the image, then of the crop."""
         corner = np.array([left, top, left, top])
-        x0, y0, x1, y1 = np.moveaxis(np.clip((box * self.crop_from - corner) / self.side, 0, 1), -1, 0)
+        x0, y0, x1, y1 = np.moveaxis(np.clip((box * self.resize - corner) / self.side, 0, 1), -1, 0)
         edges = [1 - x1, y0, 1 - x0, y1] if mirror else [x0, y0, x1, y1]
         return torch.from_numpy(np.stack(edges, axis=-1).astype(np.float32))
 
@@ -156,7 +156,7 @@ class TrainingSet:
     """Pairs of a picture and its target, moved together.
 
     Args:
-        images: squashed to `geometry.crop_from`.
+        images: squashed to `geometry.resize`.
         targets: by position what moves with the picture, a map `(h, w)`, several `(K, h, w)`, or a box `(4,)` relative
             to the image, float32; or a number `()`, which does not; or proposals, which become one vector of labels,
             objectness and moved boxes `(C + P + 4 P,)`, see `unpack`.

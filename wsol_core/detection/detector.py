@@ -46,7 +46,7 @@ class Detector(OnBackbone):
     def __init__(self, backbone: Backbone, params: DetectorParams, classes: int) -> None:
         super().__init__(backbone)
         backbone.end_at(params.level)
-        backbone.requires_grad_(params.training.backbone_rate > 0)
+        backbone.requires_grad_(params.training.lr_backbone > 0)
         channels, width = backbone.channels[-1], params.width
         self.params, self.classes = params, classes
         drop_block = params.mist.drop_block if params.method == "mist" else None

@@ -30,7 +30,7 @@ from wsol_core.methods.classifier.network import ClassifierParams
 from wsol_core.methods.ddt.colocalization import DDTParams
 from wsol_core.methods.fam.network import FamParams
 from wsol_core.methods.psol.network import PsolParams
-from wsol_core.methods.sec.cues import SeedParams
+from wsol_core.methods.sec.cues import CueParams
 from wsol_core.methods.sec.network import SecParams
 from wsol_core.methods.sec.segments import SegmentParams
 from wsol_core.methods.spol.gaussian import GaussianParams
@@ -84,7 +84,7 @@ MODELS: dict[str, type[Block]] = {
     "report": ReportParams,
     "saliency.*": SaliencyParams,
     "sec.*.network": SecParams,
-    "sec.*.seeds": SeedParams,
+    "sec.*.seeds": CueParams,
     "sec.*.segments": SegmentParams,
     "segmentation.network": SegmentationParams,
     "selective_search.*": SearchParams,

@@ -131,7 +131,7 @@ class Costs:
         images = extent.train * (2 if frozen else 1)
         step = self._speed(network, training.image_side, training=not frozen).rate
         look = self._speed(network, training.image_side, training=False).rate
-        side = training.crop_from or training.image_side
+        side = training.resize or training.image_side
         kept = images * side**2 * 3 <= CACHE_BYTES
         decoded = (images + extent.held_out) * (min(1, training.epochs) if kept else training.epochs)
         seconds = training.epochs * (images / step + extent.held_out / look) + decoded * extent.decoding / self._workers

@@ -1,10 +1,10 @@
 """Trained weights as safetensors, with what is needed to build the network again in the file's metadata."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
@@ -19,19 +19,35 @@ P = TypeVar("P", bound=Block)
 M = TypeVar("M", bound=nn.Module)
 
 
+class Checkpoint(NamedTuple):
+    """What a file of trained weights holds."""
+
+    tensors: dict[str, Tensor]
+    """by their names in the network"""
+    config: dict[str, Any]
+    """the parameters that it was trained with"""
+    classes: tuple[str, ...]
+    """names of the classes that it tells apart; empty where it knows none"""
+
+
 def save_checkpoint(
-    path: Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any], precision: str = "32-true"
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    config: Mapping[str, Any],
+    classes: Sequence[str] = (),
+    precision: str = "32-true",
 ) -> None:
-    """Write `tensors`; the metadata holds `config`, the precision that ran and the versions of torch and timm."""
+    """Write a `Checkpoint`; its metadata also holds the precision that ran and the versions of torch and timm."""
     versions = {name: version(name) for name in ("torch", "timm")}
-    metadata = json.dumps({"config": config, "precision": precision, "versions": versions}, sort_keys=True)
+    about = {"config": config, "classes": list(classes), "precision": precision, "versions": versions}
+    metadata = json.dumps(about, sort_keys=True)
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_path(path) as temporary:
         save_file(contiguous, temporary, {"wsol": metadata})
 
 
-def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and the config.
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint.
 
     Raises:
         InputError: the file is missing, damaged, or not one of ours.
@@ -39,10 +55,10 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            config = json.loads(file.metadata()["wsol"])["config"]
+            about = json.loads(file.metadata()["wsol"])
+            return Checkpoint(tensors, dict(about["config"]), tuple(about["classes"]))
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: not a readable checkpoint ({error}); run the stage that makes it again") from error
-    return tensors, config
 
 
 def restore(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -62,23 +78,33 @@ def restore(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None
     model.load_state_dict(dict(tensors))
 
 
-def rebuild(path: Path, params_type: type[P], build: Callable[[P], M]) -> tuple[M, P]:
+def rebuild(path: Path, params_type: type[P], build: Callable[[P, int], M]) -> tuple[M, P]:
     """The trained network of a checkpoint, and the parameters that it was trained with.
 
     Args:
         path: from `save_checkpoint`, with the parameters as config.
         params_type: of the parameters.
-        build: makes the untrained network of these parameters; asked for it without pretrained weights.
+        build: from parameters and the number of classes to the untrained network; asked for one without pretrained
+            weights.
 
     Raises:
         InputError: as `load_checkpoint` and `restore`, or the parameters are of another version.
     """
-    tensors, config = load_checkpoint(path)
+    found = load_checkpoint(path)
+    params = checkpoint_params(path, found, params_type)
+    model = build(params, len(found.classes))
+    restore(model, found.tensors, path)
+    return model, params
+
+
+def checkpoint_params(path: Path, found: Checkpoint, params_type: type[P]) -> P:
+    """The parameters of a checkpoint, with a backbone that loads no weights.
+
+    Raises:
+        InputError: they are of another version.
+    """
     try:
-        bare = {"backbone": config["backbone"] | {"weights": "none"}} if "backbone" in config else {}
-        params = params_type.model_validate(config | bare)
+        bare = {"backbone": found.config["backbone"] | {"weights": "none"}} if "backbone" in found.config else {}
+        return params_type.model_validate(found.config | bare)
     except (ValidationError, TypeError) as error:
         raise InputError(f"{path}: its parameters are not of this version; train it again") from error
-    model = build(params)
-    restore(model, tensors, path)
-    return model, params

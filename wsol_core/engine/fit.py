@@ -1,59 +1,62 @@
-"""What every trained network needs: images with targets, the training, and its two outputs."""
+"""The training of one network: images with targets, the loop, and its two outputs."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-import numpy as np
-import pandas as pd
 import torch
 from torch import nn
 
-from wsol_core.backbones.create import OnBackbone
 from wsol_core.core.errors import InputError
-from wsol_core.core.map_store import MapStore
 from wsol_core.core.params import seed
 from wsol_core.core.scratch import scratch_folder
 from wsol_core.data.images import Interpolation
-from wsol_core.data.index import TRAIN_FULLSUP, TRAIN_WEAKSUP, ImageIndex
+from wsol_core.data.index import TRAIN_FULLSUP, TRAIN_WEAKSUP, ImageIndex, read_index
 from wsol_core.data.loading import EqualParts, Pairs, SquashedImages, TrainingSet
-from wsol_core.data.targets import ImageTargets, StoredTargets
-from wsol_core.engine.checkpoints import save_checkpoint
+from wsol_core.engine.checkpoints import load_checkpoint, restore, save_checkpoint
 from wsol_core.engine.devices import Precision, launch, running_precision
+from wsol_core.engine.recipe import Recipe
+from wsol_core.engine.targets import Targets
 from wsol_core.engine.training import Loss, Trainer, write_loss_curve
-from wsol_core.engine.training_params import LearningParams, NetworkParams, TrainingParams
+from wsol_core.engine.training_params import INDEX_FIELDS, LearningParams, NetworkParams, TrainingParams
 
 M = TypeVar("M", bound=nn.Module)
-Targets = Callable[[pd.DataFrame], ImageTargets]
-"""From rows of an image index to what a network shall say of each image."""
 
 
-def stored_maps(store: Path) -> Targets:
-    """Targets that are maps: those of `store`, float32.
+def fit_network(name: str, recipe: Recipe[Any], params: NetworkParams) -> None:
+    """Train an entry of `networks:`, see `train_on_pairs`.
+
+    Args:
+        name: of the entry.
+        recipe: of its kind of network.
+        params: of the entry.
 
     Raises:
-        InputError: when called, if an image has no map.
+        InputError: there is no image to train on, or what it sees or starts from does not fit.
     """
+    if params.sees != params.index:
+        raise InputError(f"networks.{name}.sees: {params.sees}: the network sees images; name {params.index}")
+    index = recipe.images(params, read_index(Path(params.index)))
+    sets = [index]
+    if params.background != params.index:
+        sets.append(read_index(Path(params.background)))
+    targets, number = recipe.targets(params, index), seed()
 
-    def find(rows: pd.DataFrame) -> ImageTargets:
-        with MapStore(store) as maps:
-            row_of = {image_id: row for row, image_id in enumerate(maps.image_ids)}
-        missing = rows.loc[~rows["image_id"].isin(row_of), "image_id"]
-        if len(missing):
-            raise InputError(f"{store}: no map for image {missing.iloc[0]!r}; run the stage that makes it again")
-        return StoredTargets(store, [row_of[image_id] for image_id in rows["image_id"]])
+    def build() -> nn.Module:
+        if params.starts_from == params.index:
+            return recipe.build(params, len(index.classes))
+        bare = params.model_copy(update={"backbone": params.backbone.model_copy(update={"weights": "none"})})
+        model = recipe.build(bare, len(index.classes))
+        restore(model, load_checkpoint(Path(params.starts_from)).tensors, Path(params.starts_from))
+        return model
 
-    return find
+    def pairs(model: Any, split: str) -> Pairs | None:
+        interpolation = model.backbone.interpolation
+        return joined([training_set(each, split, targets, params.training, interpolation, number) for each in sets])
 
-
-def class_labels(rows: pd.DataFrame) -> Sequence[np.int64]:
-    """Targets that are the images' one label."""
-    return [np.int64(labels[0]) for labels in rows["labels"]]
-
-
-def has_label(rows: pd.DataFrame) -> Sequence[np.int64]:
-    """Targets that say whether an image shows any class, 1, or background alone, 0."""
-    return [np.int64(len(labels) > 0) for labels in rows["labels"]]
+    inputs = sorted({Path(getattr(params, field)) for field in INDEX_FIELDS})
+    loss = recipe.loss(params, index)
+    train_on_pairs(name, params, params.training.precision, index.classes, build, loss, pairs, index.name, inputs)
 
 
 def training_set(
@@ -63,7 +66,7 @@ def training_set(
     rows = index.split(split)
     if rows.empty:
         return None
-    side = params.geometry.crop_from
+    side = params.geometry.resize
     images = SquashedImages(index.root, rows, side, side, interpolation, keep=params.epochs > 1)
     return TrainingSet(images, targets(rows), params.geometry, number)
 
@@ -76,45 +79,11 @@ def joined(parts: Sequence[TrainingSet | None]) -> Pairs | None:
     return EqualParts(*whole) if len(whole) > 1 else whole[0]
 
 
-def train_network(
-    name: str,
-    params: NetworkParams,
-    build: Callable[[], OnBackbone],
-    loss: Loss,
-    index: ImageIndex,
-    targets: Targets,
-    inputs: Sequence[Path],
-    others: ImageIndex | None = None,
-) -> None:
-    """Train a network on images, see `train_on_pairs`.
-
-    Args:
-        name: of the network, apart from all others.
-        params: of the network.
-        build: makes the untrained network, on its `backbone`.
-        loss: of a batch.
-        index: the images.
-        targets: of the images.
-        inputs: the files that the result depends on.
-        others: a second set of images, drawn as often; without some of its own in train-fullsup no loss is held out.
-
-    Raises:
-        InputError: there is no image to train on.
-    """
-    number = seed()
-    sets = [index] if others is None else [index, others]
-
-    def pairs(model: OnBackbone, split: str) -> Pairs | None:
-        seen = model.backbone.interpolation
-        return joined([training_set(each, split, targets, params.training, seen, number) for each in sets])
-
-    train_on_pairs(name, params, params.training.precision, build, loss, pairs, index.name, inputs)
-
-
 def train_on_pairs(
     name: str,
     params: LearningParams,
     precision: Precision,
+    classes: Sequence[str],
     build: Callable[[], M],
     loss: Loss,
     pairs: Callable[[M, str], Pairs | None],
@@ -130,6 +99,7 @@ def train_on_pairs(
         name: of the network, apart from all others.
         params: of the network and its training.
         precision: of the network.
+        classes: that it tells apart.
         build: makes the untrained network.
         loss: of a batch.
         pairs: inputs and targets of a split for the untrained network; None for a split without images.
@@ -153,5 +123,5 @@ def train_on_pairs(
         if fabric.is_global_zero:
             config = params.model_dump(mode="json")
             tensors = trainer.model.module.state_dict()
-            save_checkpoint(Path(f"data/models/{name}.safetensors"), tensors, config, runs)
+            save_checkpoint(Path(f"data/models/{name}.safetensors"), tensors, config, classes, runs)
             write_loss_curve(Path(f"data/models/loss-{name}.csv"), history)

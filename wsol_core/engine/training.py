@@ -21,19 +21,26 @@ from tqdm import tqdm
 from wsol_core.core.errors import InputError
 from wsol_core.core.files import write_csv
 from wsol_core.data.loading import Batch, Pairs, training_batches
-from wsol_core.engine.training_params import OptimizerParams, rate_factor
+from wsol_core.engine.training_params import FitParams, OptimizerParams, rate_factor
 
 Loss = Callable[[nn.Module, Batch], Tensor]
 """From the model and a batch to the mean loss of the batch's pictures."""
 
 
-def parameter_groups(model: nn.Module, params: OptimizerParams) -> list[dict[str, Any]]:
+def parameter_groups(model: nn.Module, params: FitParams) -> list[dict[str, Any]]:
     """Two groups: the parameters of `model.backbone`, if it has one, and the rest, each with its peak rate."""
     named = list(model.named_parameters())
     backbone = [p for name, p in named if name.startswith("backbone.") and p.requires_grad]
     head = [p for name, p in named if not name.startswith("backbone.") and p.requires_grad]
     groups = zip((backbone, head), params.rates, strict=True)
     return [{"params": group, "lr": rate, "peak": rate} for group, rate in groups if group]
+
+
+def create_optimizer(groups: list[dict[str, Any]], params: OptimizerParams) -> torch.optim.Optimizer:
+    """SGD with momentum, or AdamW, over groups of parameters that hold their learning rates."""
+    if params.name == "adamw":
+        return torch.optim.AdamW(groups, betas=(params.momentum, 0.999), weight_decay=params.weight_decay)
+    return torch.optim.SGD(groups, momentum=params.momentum, weight_decay=params.weight_decay)
 
 
 class Trainer:
@@ -49,12 +56,10 @@ class Trainer:
     """
 
     def __init__(
-        self, fabric: Fabric, model: nn.Module, loss: Loss, params: OptimizerParams, seed: int, folder: Path
+        self, fabric: Fabric, model: nn.Module, loss: Loss, params: FitParams, seed: int, folder: Path
     ) -> None:
         model = model.to(memory_format=torch.channels_last)
-        optimizer = torch.optim.SGD(
-            parameter_groups(model, params), momentum=params.momentum, weight_decay=params.weight_decay
-        )
+        optimizer = create_optimizer(parameter_groups(model, params), params.optimizer)
         self._fabric, self._loss, self._params, self._seed = fabric, loss, params, seed
         self._checkpoint = folder / "checkpoint.pt"
         self._pause = 60 * float(os.environ.get("WSOL_CHECKPOINT_MINUTES", "5"))

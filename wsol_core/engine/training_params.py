@@ -1,91 +1,134 @@
 """How a network is trained: the parameters of every training, and the course of its rates."""
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from wsol_core.backbones.create import BackboneParams
 from wsol_core.core.params import Block
+from wsol_core.data.index import DataSet
 from wsol_core.data.loading import Geometry
 from wsol_core.engine.devices import Precision
 
+INDEX_FIELDS = ("sees", "learns_from", "starts_from", "background")
+"""Paths of an entry that name the data set's index where they play no part."""
+
 
 class OptimizerParams(Block):
-    """How any network learns: SGD, and how long."""
+    """The optimizer."""
+
+    name: Literal["sgd", "adamw"] = "sgd"
+    """sgd (with momentum) or adamw (decoupled weight decay)"""
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    """of SGD; the first beta of AdamW"""
+    weight_decay: float = Field(default=1e-4, ge=0)
+    """of all parameters"""
+
+
+class FitParams(Block):
+    """How any network learns, and how long."""
 
     epochs: int = Field(ge=0)
     """passes over the training images; 0 leaves the starting weights as they are"""
-    batch: int = Field(gt=0)
-    """pictures per step, over all processes together"""
+    batch: int = Field(default=32, gt=0)
+    """images per step, over all processes together"""
     accumulate: int = Field(default=1, gt=0)
-    """parts of a process's pictures that are computed one after another, their gradients summed: less memory"""
-    head_rate: float = Field(ge=0)
+    """parts of a process's images that are computed one after another, their gradients summed: less memory"""
+    lr_head: float = Field(ge=0)
     """peak learning rate of the new layers"""
-    momentum: float = 0.9
-    """of SGD"""
-    weight_decay: float = 1e-4
-    """of all parameters"""
+    optimizer: OptimizerParams = OptimizerParams()
+    """what turns gradients into steps"""
     schedule: Literal["constant", "step", "cosine", "one_cycle"] = "cosine"
-    """course of the rates: constant; a tenth after every `step_epochs`; half a cosine; warm-up over 30 % and down"""
+    """learning rate: constant; a tenth after every `step_epochs`; half a cosine; warm-up over 30 % and down"""
     step_epochs: int = Field(default=10, gt=0)
-    """for the schedule `step`"""
+    """epochs per step of the schedule `step`"""
     gradient_clip: float = Field(default=0.0, ge=0)
     """largest norm of the gradient; 0 for none"""
 
     @property
     def rates(self) -> tuple[float, float]:
         """Peak learning rates of the pretrained and of the new layers."""
-        return 0.0, self.head_rate
+        return 0.0, self.lr_head
 
 
-class TrainingParams(OptimizerParams):
-    """How a network on images is trained. Named rates: `backbone` for pretrained layers, `head` for new ones."""
+class TrainingParams(FitParams):
+    """How a network on images is trained: pretrained layers and new ones have learning rates of their own."""
 
-    backbone_rate: float = Field(ge=0)
+    lr_backbone: float = Field(ge=0)
     """peak learning rate of the pretrained layers"""
     image_side: int = Field(default=224, gt=0)
-    """side of the square pictures that the network sees, in pixels"""
-    crop_from: int = Field(default=0, ge=0)
-    """side that pictures are squashed to before a random crop; 0 for no cropping"""
+    """side of the square images that the network sees, in pixels"""
+    resize: int = Field(default=0, ge=0)
+    """side that images are resized to before a random crop; 0 for no cropping"""
     flip: bool = True
-    """mirror half of the pictures"""
+    """mirror half of the images"""
     precision: Precision = "bf16-mixed"
-    """bf16 autocast, or float32"""
+    """bf16-mixed (float32 where bfloat16 is emulated) or 32-true"""
 
     @property
     def rates(self) -> tuple[float, float]:
         """Peak learning rates of the pretrained and of the new layers."""
-        return self.backbone_rate, self.head_rate
+        return self.lr_backbone, self.lr_head
 
     @property
     def inference_side(self) -> int:
-        """Side of the squashed picture at inference: the whole image at the scale that training crops come from."""
-        return self.crop_from or self.image_side
+        """Side of the resized image at inference: the whole image at the scale that training crops come from."""
+        return self.resize or self.image_side
 
     @property
     def geometry(self) -> Geometry:
-        """How training pictures move."""
-        return Geometry(self.image_side, self.crop_from or self.image_side, self.flip)
+        """How training images move."""
+        return Geometry(self.image_side, self.resize or self.image_side, self.flip)
 
 
 class LearningParams(Block):
     """A network and its training."""
 
-    training: OptimizerParams
+    training: FitParams
     """how it is trained"""
 
 
 class NetworkParams(LearningParams):
-    """A network on a pretrained backbone, and its training."""
+    """An entry of `networks:`, a network on a pretrained backbone; each kind of network adds its own parameters.
 
+    The stages `train` and `maps` depend on the paths; one that plays no part names the data set's index.
+    """
+
+    method: str = ""
+    """folder of `wsol_core/methods` that defines the network"""
+    network: str = ""
+    """which of the method's networks"""
+    set: DataSet = "localization"
+    """data set that it learns from and gives maps of"""
+    sees: str = ""
+    """index of the images that it sees"""
+    learns_from: str = ""
+    """pseudo labels (a map store or boxes) that it learns from; the index for image labels alone"""
+    starts_from: str = ""
+    """checkpoint of a network of the same shape that it starts from; the index for the backbone's weights alone"""
+    background: str = ""
+    """index of images that show none of the classes; the data set's own index for none"""
     backbone: BackboneParams
-    """the network that it starts from"""
+    """the pretrained network"""
     training: TrainingParams
     """how it is trained"""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _name_the_index(cls, content: Any) -> Any:
+        if not isinstance(content, dict):
+            return content
+        index = f"data/{content.get('set', cls.model_fields['set'].default)}/index.parquet"
+        return content | {field: content.get(field) or index for field in INDEX_FIELDS}
 
-def rate_factor(params: OptimizerParams, step: int, steps_per_epoch: int) -> float:
+    @property
+    def index(self) -> str:
+        """The index of the data set."""
+        return f"data/{self.set}/index.parquet"
+
+
+def rate_factor(params: FitParams, step: int, steps_per_epoch: int) -> float:
     """The share in (0, 1] of the peak rates at a step, counted from 0 over the whole run."""
     done = step / max(1, params.epochs * steps_per_epoch)
     match params.schedule:

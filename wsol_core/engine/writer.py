@@ -1,57 +1,78 @@
-"""What a network says of all images of a data set, as files: maps, layers of maps, class scores."""
+"""The outputs of a network for all images of a data set, as files of `data/SET/outputs/NAME`."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from lightning_fabric import Fabric
 from tqdm import tqdm
 
-from wsol_core.backbones.create import OnBackbone
+from wsol_core.core.errors import InputError
 from wsol_core.core.params import load
 from wsol_core.data.class_scores import top_classes, write_scores
-from wsol_core.data.index import ImageIndex
+from wsol_core.data.index import ImageIndex, read_index
 from wsol_core.data.shown_images import shown_images
 from wsol_core.engine.devices import launch
-from wsol_core.engine.inference import AGNOSTIC, InferenceParams, Predict, Rows, predictions, write_maps
-from wsol_core.engine.training_params import TrainingParams
+from wsol_core.engine.inference import AGNOSTIC, InferenceParams, predictions, write_maps
+from wsol_core.engine.recipe import Output, TrainedNetwork, load_network
 
 
-class NetworkOutputs:
-    """Writes a network's outputs under the folder of a data set; under `torchrun` the first process does.
+def write_outputs(name: str, set_name: str) -> None:
+    """Write the outputs of `data/models/NAME.safetensors` for a data set; under `torchrun` the first process does.
+
+    Of a data set with other classes than the network's, class-agnostic maps alone are written.
 
     Args:
-        model: what `predict` gets.
-        training: for the precision, the side of the input and the batch.
+        name: of the network.
+        set_name: of the data set.
+
+    Raises:
+        InputError: the checkpoint is missing or of another version, or it has no class-agnostic maps to transfer.
+    """
+    network = load_network(Path(f"data/models/{name}.safetensors"))
+    index = read_index(Path("data", set_name, "index.parquet"))
+    outputs = network.recipe.outputs(network.params, len(network.classes))
+    if network.classes != index.classes:
+        outputs = {key: output for key, output in outputs.items() if key == "maps" and output.rows == AGNOSTIC}
+        if not outputs:
+            raise InputError(f"{name}: its maps are of its own classes, which data set {index.name!r} does not have")
+    writer = OutputWriter(network, index, Path("data", set_name, "outputs", name))
+    for key, output in outputs.items():
+        writer.write(key, output)
+
+
+class OutputWriter:
+    """Writes a network's outputs into a folder.
+
+    Args:
+        network: the network.
         index: of the data set.
-        folder: `data/SET`.
+        folder: where to.
     """
 
-    def __init__(self, model: OnBackbone, training: TrainingParams, index: ImageIndex, folder: Path) -> None:
-        self._model, self._training, self._index, self._folder = model, training, index, folder
-        self._fabric = launch(training.precision)
+    def __init__(self, network: TrainedNetwork, index: ImageIndex, folder: Path) -> None:
+        self._network, self._index, self._folder = network, index, folder
+        self._training = network.params.training
+        self._fabric: Fabric = launch(self._training.precision)
 
-    def write_maps(self, name: str, predict: Predict, rows: Rows = AGNOSTIC) -> None:
-        """Write the maps of all images to `maps/NAME.h5`, averaged over the views that the block `inference` asks for.
+    def write(self, key: str, output: Output) -> None:
+        """Write one output, maps averaged over the views that the block `inference` asks for."""
+        writers: dict[str, Callable[[str, Output], None]] = {
+            "maps": lambda key, output: self._write_maps(key, output, self._index),
+            "pictures": lambda key, output: self._write_maps(key, output, shown_images(self._index)),
+            "classes": self._write_classes,
+        }
+        writers[output.kind](key, output)
 
-        Args:
-            name: of the method.
-            predict: maps `(B, M, h, w)` in [0, 1].
-            rows: labels under which an image's M maps are stored.
-        """
-        self._write(self._folder / "maps" / f"{name}.h5", predict, rows, self._index)
+    def _write_maps(self, key: str, output: Output, index: ImageIndex) -> None:
+        views, path = load(InferenceParams, "inference"), self._folder / f"{key}.h5"
+        model, training = self._network.model, self._training
+        write_maps(self._fabric, model, output.predict, index, training, views, path, output.rows)
 
-    def write_layers(self, kind: str, name: str, predict: Predict, layers: int) -> None:
-        """Write the maps `(B, layers, h, w)` of a few images to `KIND/NAME.h5`, numbered from 0, for pictures."""
-        self._write(self._folder / kind / f"{name}.h5", predict, range(layers), shown_images(self._index))
-
-    def write_class_scores(self, name: str, predict: Predict) -> None:
-        """Write the likeliest classes of all images to `scores/NAME.parquet`, by probabilities `(B, classes)`."""
-        batches = predictions(self._fabric, self._model, predict, self._index, self._training)
+    def _write_classes(self, key: str, output: Output) -> None:
+        batches = predictions(self._fabric, self._network.model, output.predict, self._index, self._training)
         progress = tqdm(batches, desc="classes", unit="batch", disable=None)
         ranked, scores = zip(*(top_classes(batch.numpy()) for batch in progress), strict=True)
         if self._fabric.is_global_zero:
-            path = self._folder / "scores" / f"{name}.parquet"
+            path = self._folder / f"{key}.parquet"
             write_scores(path, self._index, np.concatenate(ranked), np.concatenate(scores))
-
-    def _write(self, path: Path, predict: Predict, rows: Rows, index: ImageIndex) -> None:
-        views = load(InferenceParams, "inference")
-        write_maps(self._fabric, self._model, predict, index, self._training, views, path, rows)

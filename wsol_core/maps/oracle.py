@@ -9,7 +9,6 @@ and train-fullsup measures the held-out loss, as for every other network.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +20,7 @@ from pydantic import Field
 
 from wsol_core.core.boxes import BOX_COLUMNS
 from wsol_core.core.errors import InputError
-from wsol_core.core.map_store import CLASS_AGNOSTIC, IGNORE, Kind, MapStore, create
+from wsol_core.core.map_store import CLASS_AGNOSTIC, IGNORE, Kind, create
 from wsol_core.core.params import Block
 from wsol_core.data.index import TRAIN_FULLSUP, TRAIN_WEAKSUP, ImageIndex
 from wsol_core.methods.wsfl.pseudo_masks import rasterize
@@ -157,10 +156,3 @@ def write_masks(path: Path, rows: pd.DataFrame, draw: Rasterizer, resolution: in
         for start in range(0, len(rows), WRITE_ROWS):
             part = rows.iloc[start : start + WRITE_ROWS]
             writer.append(part["image_id"].tolist(), [CLASS_AGNOSTIC] * len(part), draw(part))
-
-
-def stored_images(index: ImageIndex, store: Path) -> ImageIndex:
-    """The index of the images that have a map in `store`."""
-    with MapStore(store) as maps:
-        stored = index.table["image_id"].isin(set(maps.image_ids))
-    return replace(index, table=index.table[stored].reset_index(drop=True))

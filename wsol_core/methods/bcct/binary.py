@@ -111,6 +111,11 @@ def binary_loss(model: nn.Module, batch: Batch) -> Tensor:
     return functional.binary_cross_entropy_with_logits(model(batch.inputs), batch.targets.float())
 
 
+def no_loss(model: nn.Module, batch: Batch) -> Tensor:
+    """0: the features learn nothing."""
+    return model(batch.inputs).sum() * 0
+
+
 def backward(model: nn.Module, images: Tensor) -> Tensor:
     """G `(B, 3, H, W)` float32: the model's answer, taken as a gradient, propagated back to the images (Eq. 1).
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -27,6 +28,8 @@ from wsol_core.methods.bcct.pixel_supervision import Answer, ClassificationNet, 
 class JointParams(CTParams):
     """CT, and the binary classifier that learns beside it; batches count targets and backgrounds together."""
 
+    delta: float = Field(default=0.8, gt=0, le=1)
+    """share of a map's maximum from which on a pixel belongs to the mask; the paper tries .7 to .9"""
     binary: AnswerParams
     """the binary classifier's features, and what becomes of their gradient"""
 

@@ -24,8 +24,6 @@ MaskLoss = Literal["bce", "foreground", "none"]
 class CTParams(NetworkParams):
     """The classification network (CT) and its training."""
 
-    delta: float = Field(default=0.8, gt=0, le=1)
-    """share of a map's maximum from which on a pixel belongs to the mask; the paper tries .7 to .9"""
     mask_loss: MaskLoss = "bce"
     """binary cross entropy; the paper's Eq. 5, without a term for the background; or none, for a control"""
     width: int = Field(default=1024, gt=0)
@@ -86,7 +84,7 @@ def several_classes(index: ImageIndex) -> ImageIndex:
     if len(labels) < 2:
         raise InputError(
             f"data set {index.name!r} has one class only, a classification network needs two; take the maps of the "
-            "binary classifier (block bc) as a method instead"
+            "binary classifier (bcct/binary) as a method instead"
         )
     return index
 
@@ -121,6 +119,17 @@ def class_maps(model: ClassificationNet, images: Tensor, labels: Tensor, classes
     chosen = labels.clamp(min=0) if classes == "label" else maps.mean((2, 3)).argmax(1, keepdim=True)
     own: Tensor = maps.take_along_dim(chosen[:, :, None, None], dim=1).relu()
     return own / own.amax((2, 3), keepdim=True).clamp(min=torch.finfo(own.dtype).tiny)
+
+
+def map_of_likeliest(heat: Tensor, classes: Tensor) -> Tensor:
+    """The maps `(B, h, w)` of the likeliest classes, cut below 0 and divided by their maximum.
+
+    Args:
+        heat: class maps `(B, classes, h, w)`.
+        classes: scores `(B, classes)`.
+    """
+    own = heat.take_along_dim(classes.argmax(1)[:, None, None, None], dim=1)[:, 0].relu()
+    return own / own.amax((1, 2), keepdim=True).clamp(min=torch.finfo(own.dtype).tiny)
 
 
 def class_probabilities(model: ClassificationNet, images: Tensor, _: Tensor) -> Tensor:

@@ -28,8 +28,8 @@ class ClassifierParams(NetworkParams):
 
     @model_validator(mode="after")
     def _has_room_for_crops(self) -> Self:
-        if self.ten_crop and self.training.crop_from <= self.training.image_side:
-            raise ValueError("ten_crop needs a training.crop_from greater than training.image_side")
+        if self.ten_crop and self.training.resize <= self.training.image_side:
+            raise ValueError("ten_crop needs a training.resize greater than training.image_side")
         return self
 
 

@@ -4,7 +4,7 @@ A class that an image shows has cues where its map is above a share of its maxim
 saliency map is lowest. Where several claim a position, the smallest region has it. So an image's cues are one map of
 class numbers, as a segmentation is, with 255 where there is no cue: a byte per cell, whatever the number of classes.
 
-The paper takes the class-agnostic saliency of Simonyan et al. (`methods.two_phase.saliency`); any map store will do. How ties
+The paper takes the class-agnostic saliency of Simonyan et al. (`methods.two_phase`); any map store will do. How ties
 between background and classes are broken is not published: here the background is a region like any other. Between
 regions of one size the class with the lower number wins.
 """
@@ -34,7 +34,7 @@ CUE, PRESENT, ABSENT = 1, 0, -1
 """What a network is told of a class: where it has cues, elsewhere, and throughout if the image does not show it."""
 
 
-class SeedParams(Block):
+class CueParams(Block):
     """Whose maps become cues, and which part of them."""
 
     maps: str
@@ -66,7 +66,7 @@ def stack_regions(regions: Regions, numbers: npt.NDArray[np.integer]) -> Cues:
     return cues
 
 
-def find_cues(maps: FloatArray, labels: Sequence[int], saliency: FloatArray, params: SeedParams) -> Cues:
+def find_cues(maps: FloatArray, labels: Sequence[int], saliency: FloatArray, params: CueParams) -> Cues:
     """The cues `(h, w)` of an image: 0 background, 1 + label on a class, 255 none.
 
     Args:
@@ -80,7 +80,7 @@ def find_cues(maps: FloatArray, labels: Sequence[int], saliency: FloatArray, par
     return stack_regions(regions, np.array([BACKGROUND, *(label + 1 for label in labels)]))
 
 
-def write_seeds(maps: MapStore, saliency: MapStore, index: ImageIndex, params: SeedParams, path: Path) -> None:
+def write_cues(maps: MapStore, saliency: MapStore, index: ImageIndex, params: CueParams, path: Path) -> None:
     """Write the cues of all training images (train-weaksup, train-fullsup) to the store at `path`, `Kind.LABELS`.
 
     Raises:

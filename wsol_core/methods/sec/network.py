@@ -32,8 +32,9 @@ from torch.nn import functional
 
 from wsol_core.backbones.create import Backbone, OnBackbone, create_backbone
 from wsol_core.core.map_store import CLASS_AGNOSTIC
+from wsol_core.data.index import DataSet
 from wsol_core.data.loading import Batch
-from wsol_core.engine.fit import Targets
+from wsol_core.engine.targets import Targets
 from wsol_core.engine.training_params import NetworkParams
 from wsol_core.maps.crf import FLOOR, CRFParams
 from wsol_core.methods.sec.cues import ABSENT, CUE, ImageCues
@@ -58,6 +59,8 @@ class MapCRFParams(CRFParams):
 class SecParams(NetworkParams):
     """The segmentation network and its training."""
 
+    set: DataSet = "detection"
+    """data set that it learns from and gives maps of"""
     output_stride: int = Field(default=8, ge=8, le=32)
     """pixels per cell of the maps: 8 gives 41x41 at 321 pixels on VGG16"""
     level: int = Field(default=-1, lt=0)

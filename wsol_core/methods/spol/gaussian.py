@@ -14,16 +14,15 @@ where the map is below .01) is the paper's with `enhancement` and `foreground` .
 sides of that rule hold, foreground wins here.
 """
 
-from typing import Any, Literal
+from typing import Literal
 
 import cv2
 import numpy as np
 import torch
-from pydantic import Field, ValidationError
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from wsol_core.core.errors import InputError
 from wsol_core.core.map_store import IGNORE
 from wsol_core.core.params import Block
 
@@ -59,22 +58,6 @@ class GaussianParams(Block):
     """background where the joined map is below this; between the two, pixels are ignored"""
     contours: ContourParams = ContourParams()
     """of the form of this name"""
-    overrides: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """other values for the labels from one source, by its name"""
-
-    def of(self, source: str) -> "GaussianParams":
-        """The parameters for the labels from one source.
-
-        Raises:
-            InputError: its overrides have an unknown key or a wrong value.
-        """
-        own = self.model_dump(exclude={"overrides"}) | self.overrides.get(source, {})
-        try:
-            return GaussianParams.model_validate(own)
-        except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(str(part) for part in ("gaussian.overrides", source, *first["loc"]))
-            raise InputError(f"params.yaml: {key}: {first['msg']} (got {first['input']!r})") from error
 
 
 def gaussian_prior(maps: Tensor, spread: float = 1.0) -> Tensor:

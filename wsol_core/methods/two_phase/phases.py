@@ -34,9 +34,9 @@ from torch.nn import functional
 from wsol_core.backbones.create import Backbone, OnBackbone, create_backbone
 from wsol_core.core.errors import InputError
 from wsol_core.core.map_store import MapStore
-from wsol_core.data.index import TRAIN_WEAKSUP, ImageIndex
+from wsol_core.data.index import TRAIN_WEAKSUP, DataSet, ImageIndex
 from wsol_core.data.loading import Batch
-from wsol_core.engine.fit import Targets
+from wsol_core.engine.targets import Targets
 from wsol_core.engine.training_params import NetworkParams
 
 Classes = Literal["label", "all"]
@@ -46,8 +46,8 @@ Mask = npt.NDArray[np.bool_]
 class PhaseParams(NetworkParams):
     """A phase's network and its training; the first phase."""
 
-    set: Literal["localization", "detection"]
-    """the data set that it learns from and gives maps of"""
+    set: DataSet = "detection"
+    """data set that it learns from and gives maps of"""
     output_stride: int = Field(default=8, ge=8, le=32)
     """pixels per cell of the maps: 8 takes pool4 and pool5 from VGG16 and gives 41x41 at 321 pixels (3.2)"""
     level: int = Field(default=-1, lt=0)
@@ -55,14 +55,14 @@ class PhaseParams(NetworkParams):
     width: int = Field(default=1024, gt=0)
     """channels of conv6 and conv7"""
     maps: Classes = "label"
-    """whose maps are written: those of the image's labels (5.1), or of all classes (6.1)"""
+    """classes whose maps are written: those of the image's labels (5.1), or all (6.1)"""
+    saliency: int | None = None
+    """feature map of the pyramid whose gradient is written as saliency too, counted from its end; null: none"""
 
 
 class LaterPhaseParams(PhaseParams):
     """A phase that does not see again what others have seen."""
 
-    seen: str
-    """the method whose maps suppress this phase's features"""
     threshold: float = Field(default=0.6, ge=0, le=1)
     """share of a map's maximum above which it suppresses: .6 in the second phase, .4 in the third; 1 for no
     feedback, a control"""

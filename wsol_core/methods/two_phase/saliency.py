@@ -10,24 +10,13 @@ its beginning (conv4_1). Maps are divided by their maximum.
 from collections.abc import Callable
 
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
 from wsol_core.backbones.create import OnBackbone
-from wsol_core.core.params import Block
 
 Scores = Callable[[OnBackbone, Tensor], Tensor]
 """From a network and images `(B, 3, H, W)` to class scores `(B, classes)`."""
-
-
-class SaliencyParams(Block):
-    """Which network is asked, and where."""
-
-    network: str
-    """the network of a first phase"""
-    level: int = Field(default=-2, lt=0)
-    """feature map of its pyramid whose gradient is taken, counted from the end"""
 
 
 def saliency_maps(model: OnBackbone, images: Tensor, _: Tensor, scores: Scores, level: int) -> Tensor:

@@ -4,12 +4,11 @@ The network keeps its convolutional layers; pooling and classifier give way to o
 that it says of each cell of its last feature map whether it is foreground. It learns from the low-resolution pseudo
 masks of `pseudo_masks` with binary cross entropy.
 
-A trained classifier transfers: on another data set it predicts as it is, or starts a training there (Table 4).
+A trained classifier transfers: on another data set it predicts as it is (`transfer:`), or starts a training there
+(`starts_from`, Table 4).
 
 Deviation: where the masks are finer or coarser than the feature map (a parameter), the logits are resized to them.
 """
-
-from pathlib import Path
 
 import torch
 from pydantic import Field
@@ -17,9 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wsol_core.backbones.create import Backbone, OnBackbone, create_backbone
-from wsol_core.core.params import Block
 from wsol_core.data.loading import Batch
-from wsol_core.engine.checkpoints import load_checkpoint, restore
 from wsol_core.engine.training_params import NetworkParams
 
 
@@ -30,15 +27,6 @@ class ForegroundParams(NetworkParams):
     """pixels per cell of the map: 16 gives 14x14 at 224 pixels (WSFL 4.2)"""
     level: int = -1
     """feature map of the pyramid that is classified, counted from its end"""
-
-
-class TransferredParams(Block):
-    """A pixel classifier that starts from another one (WSFL 5.3 and Table 4)."""
-
-    start: Path
-    """checkpoint (.safetensors) of a pixel classifier of the same shape, from any data set"""
-    network: ForegroundParams
-    """the classifier and its training, 0 epochs for none; of its backbone the weights play no part"""
 
 
 class PixelClassifier(OnBackbone):
@@ -59,19 +47,6 @@ class PixelClassifier(OnBackbone):
 def build(params: ForegroundParams) -> PixelClassifier:
     """The untrained classifier on its pretrained backbone."""
     return PixelClassifier(create_backbone(params.backbone, params.output_stride), params.level)
-
-
-def build_transferred(params: TransferredParams) -> PixelClassifier:
-    """The classifier with the weights of `params.start`, its 1x1 convolution among them.
-
-    Raises:
-        InputError: the file is no checkpoint, or of another network; the first tensor that does not fit is named.
-    """
-    tensors, _ = load_checkpoint(params.start)
-    backbone = params.network.backbone.model_copy(update={"weights": "none"})
-    model = build(params.network.model_copy(update={"backbone": backbone}))
-    restore(model, tensors, params.start)
-    return model
 
 
 def foreground_loss(model: nn.Module, batch: Batch) -> Tensor:

@@ -1,4 +1,4 @@
-"""Maps of a method -> the masks that supervise BC-CT's classifier (BC-CT 3.2, Eq. 2). Usage: background_masks NAME."""
+"""A method's maps -> masks that CT learns from (BC-CT 3.2, Eq. 2). Usage: gradient_masks NAME."""
 
 from pathlib import Path
 
@@ -6,17 +6,17 @@ from wsol_core.core.errors import run_stage
 from wsol_core.core.map_store import Kind, MapStore, create
 from wsol_core.core.params import load
 from wsol_core.methods.bcct.binary import largest_parts
-from wsol_core.methods.bcct.ct import BCCTParams
+from wsol_core.methods.bcct.ct import MaskParams
 
 DATA = Path("data/localization")
 
 
 def main(name: str) -> None:
-    """Run the stage."""
-    params = load(BCCTParams, f"bcct.{name}")
+    """Write `targets/NAME.h5`."""
+    params = load(MaskParams, f"gradient_masks.{name}")
     with (
-        MapStore(DATA / "maps" / f"{params.masks}.h5") as maps,
-        create(DATA / "background_masks" / f"{name}.h5", Kind.MASK, *maps.shape) as writer,
+        MapStore(DATA / "outputs" / params.maps / "maps.h5") as maps,
+        create(DATA / "targets" / f"{name}.h5", Kind.MASK, *maps.shape) as writer,
     ):
         for rows in maps.batches():
             masks = largest_parts(maps[rows], params.delta)

@@ -1,0 +1,113 @@
+"""SPOL's networks: MFF-Net 1 (`cam`) and MFF-Net 2 (`segmentation`)."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+from torch import Tensor
+
+from wsol_core.backbones.create import OnBackbone
+from wsol_core.data.index import ImageIndex
+from wsol_core.engine.inference import AGNOSTIC
+from wsol_core.engine.recipe import Answer, Output, Recipe, look_at_maps, no_labels
+from wsol_core.engine.targets import Targets, class_labels, stored_maps
+from wsol_core.engine.training import Loss
+from wsol_core.heads.mff_net import fuse
+from wsol_core.methods.spol.networks import (
+    CamParams,
+    Classes,
+    ClassificationNet,
+    SegmentationNet,
+    SegmentationParams,
+    activation_maps,
+    activations,
+    branch_maps,
+    build,
+    build_cam,
+    class_shares,
+    classification_loss,
+    segmentation_loss,
+    segmentation_maps,
+)
+
+
+class CamRecipe(Recipe[CamParams]):
+    """MFF-Net 1: image labels in, activation maps out (SPOL 3.2 and 3.3)."""
+
+    params = CamParams
+
+    def build(self, params: CamParams, classes: int) -> ClassificationNet:
+        """MFF-Net 1."""
+        return build_cam(params, classes)
+
+    def images(self, params: CamParams, index: ImageIndex) -> ImageIndex:
+        """Images of one label each."""
+        del params
+        return index.single_label()
+
+    def targets(self, params: CamParams, index: ImageIndex) -> Targets:
+        """The labels."""
+        del params, index
+        return class_labels
+
+    def loss(self, params: CamParams, index: ImageIndex) -> Loss:
+        """The sum of two cross entropies, or as `auxiliary` says (3.5)."""
+        del index
+        return partial(classification_loss, auxiliary=params.auxiliary)
+
+    def outputs(self, params: CamParams, classes: int) -> Mapping[str, Output]:
+        """Activation maps, and those of each fused stage for pictures (Fig. 7)."""
+        del classes
+        rows = "labels" if params.maps == "label" else AGNOSTIC
+        stages = range(len(params.levels))
+        return {
+            "maps": Output(partial(activation_maps, classes=params.maps), rows),
+            "layers": Output(partial(branch_maps, classes=params.maps), stages, "pictures"),
+        }
+
+    def look(self, params: CamParams) -> Callable[[OnBackbone, Tensor], Answer]:
+        """The map of the likeliest class, where the stage takes the label's, and the classes."""
+        chosen: Classes = "predicted" if params.maps == "label" else params.maps
+
+        def look(model: OnBackbone, images: Tensor) -> Answer:
+            assert isinstance(model, ClassificationNet)
+            fused = fuse(model.stages(model.backbone(images)), model.fusion)
+            logits = model.pooled_logits(fused)[-1]
+            shares = class_shares(logits, no_labels(images), chosen)
+            return Answer(activations(fused[-1], shares, model.head_weights()[-1])[:, 0], logits.softmax(1))
+
+        return look
+
+
+class SegmentationRecipe(Recipe[SegmentationParams]):
+    """MFF-Net 2: tri-state pseudo labels in, foreground maps out (SPOL 3.4)."""
+
+    params = SegmentationParams
+
+    def build(self, params: SegmentationParams, classes: int) -> SegmentationNet:
+        """MFF-Net 2; it knows no classes."""
+        del classes
+        return build(params)
+
+    def targets(self, params: SegmentationParams, index: ImageIndex) -> Targets:
+        """The pseudo labels of `learns_from`."""
+        del index
+        return stored_maps(Path(params.learns_from))
+
+    def loss(self, params: SegmentationParams, index: ImageIndex) -> Loss:
+        """Binary cross entropy on pixels that are not ignored (Eq. 7)."""
+        del params, index
+        return segmentation_loss
+
+    def outputs(self, params: SegmentationParams, classes: int) -> Mapping[str, Output]:
+        """Class-agnostic maps."""
+        del params, classes
+        return {"maps": Output(segmentation_maps)}
+
+    def look(self, params: SegmentationParams) -> Callable[[OnBackbone, Tensor], Answer]:
+        """The maps; labels play no part."""
+        del params
+        return look_at_maps(segmentation_maps)
+
+
+RECIPES = {"cam": CamRecipe(), "segmentation": SegmentationRecipe()}

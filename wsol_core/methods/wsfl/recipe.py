@@ -1,0 +1,57 @@
+"""WSFL's networks: the foreground pixel classifier."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from wsol_core.backbones.create import OnBackbone
+from wsol_core.data.index import ImageIndex
+from wsol_core.engine.recipe import Answer, Output, Recipe, look_at_maps
+from wsol_core.engine.targets import Targets, images_with_maps, stored_maps
+from wsol_core.engine.training import Loss
+from wsol_core.methods.wsfl.foreground import (
+    ForegroundParams,
+    PixelClassifier,
+    build,
+    foreground_loss,
+    foreground_maps,
+)
+
+
+class ForegroundRecipe(Recipe[ForegroundParams]):
+    """The pixel classifier: low-resolution masks in, foreground maps out (WSFL 3.4)."""
+
+    params = ForegroundParams
+
+    def build(self, params: ForegroundParams, classes: int) -> PixelClassifier:
+        """The classifier; it knows no classes."""
+        del classes
+        return build(params)
+
+    def images(self, params: ForegroundParams, index: ImageIndex) -> ImageIndex:
+        """The images that have a mask: an oracle's may be drawn for some alone."""
+        return images_with_maps(index, Path(params.learns_from))
+
+    def targets(self, params: ForegroundParams, index: ImageIndex) -> Targets:
+        """The masks of `learns_from`."""
+        del index
+        return stored_maps(Path(params.learns_from))
+
+    def loss(self, params: ForegroundParams, index: ImageIndex) -> Loss:
+        """Binary cross entropy."""
+        del params, index
+        return foreground_loss
+
+    def outputs(self, params: ForegroundParams, classes: int) -> Mapping[str, Output]:
+        """Class-agnostic maps."""
+        del params, classes
+        return {"maps": Output(foreground_maps)}
+
+    def look(self, params: ForegroundParams) -> Callable[[OnBackbone, Tensor], Answer]:
+        """The maps; labels play no part."""
+        del params
+        return look_at_maps(foreground_maps)
+
+
+RECIPES = {"foreground": ForegroundRecipe()}
