@@ -22,7 +22,7 @@ import pandas as pd
 from wsol_core.core.files import write_json, write_table
 from wsol_core.core.map_store import CLASS_AGNOSTIC, Kind, MapStore, create
 from wsol_core.data.index import SPLITS, ImageIndex, write_annotations, write_index
-from wsol_core.maps.localize import localize
+from wsol_core.localization.localize import localize
 
 GOAL_SECONDS, GOAL_MIB = 1.0, 500.0
 IMAGES, PICTURES, CLASSES, SIDE, RESOLUTION = 10_000, 240, 200, 28, 56

@@ -7,8 +7,8 @@ from wsol_core.core.errors import run_stage
 from wsol_core.core.files import read_table, write_csv, write_json
 from wsol_core.core.map_store import MapStore
 from wsol_core.data.index import TRAIN_WEAKSUP, read_index
-from wsol_core.maps.calibrate import CalibrateParams, calibrate, draw
-from wsol_core.maps.localize import LocalizeParams, find_targets
+from wsol_core.localization.calibrate import CalibrateParams, calibrate, draw
+from wsol_core.localization.localize import LocalizeParams, find_targets
 
 DATA = Path("data/localization")
 

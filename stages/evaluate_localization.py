@@ -9,7 +9,7 @@ from wsol_core.core.map_store import MapStore
 from wsol_core.data.index import read_annotations, read_index
 from wsol_core.evaluation.figures import rounded
 from wsol_core.evaluation.localization import evaluate
-from wsol_core.maps.localize import LocalizeParams, read_threshold
+from wsol_core.localization.localize import LocalizeParams, read_threshold
 
 DATA = Path("data/localization")
 

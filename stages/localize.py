@@ -7,7 +7,7 @@ from wsol_core.core.errors import run_stage
 from wsol_core.core.files import write_table
 from wsol_core.core.map_store import MapStore
 from wsol_core.data.index import read_index
-from wsol_core.maps.localize import LocalizeParams, localize, read_threshold
+from wsol_core.localization.localize import LocalizeParams, localize, read_threshold
 
 DATA = Path("data/localization")
 

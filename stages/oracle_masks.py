@@ -5,7 +5,7 @@ from pathlib import Path
 from wsol_core.core.errors import run_stage
 from wsol_core.core.params import load, seed
 from wsol_core.data.index import read_annotations, read_index
-from wsol_core.maps.oracle import OracleParams, box_masks, chosen_images, drawn_masks, refuse_plain_name, write_masks
+from wsol_core.oracle.masks import OracleParams, box_masks, chosen_images, drawn_masks, refuse_plain_name, write_masks
 
 DATA = Path("data/localization")
 

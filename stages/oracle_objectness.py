@@ -7,7 +7,7 @@ from wsol_core.core.files import read_table, write_table
 from wsol_core.core.map_store import MapStore
 from wsol_core.core.params import load
 from wsol_core.data.index import read_annotations, read_index
-from wsol_core.maps.oracle import OracleParams, all_masks, refuse_plain_name, write_masks
+from wsol_core.oracle.masks import OracleParams, all_masks, refuse_plain_name, write_masks
 from wsol_core.proposals.objectness import score_proposals
 
 DATA = Path("data/detection")

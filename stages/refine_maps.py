@@ -6,7 +6,7 @@ from wsol_core.core.errors import run_stage
 from wsol_core.core.map_store import MapStore
 from wsol_core.core.params import load
 from wsol_core.data.index import read_index
-from wsol_core.maps.refinement import RefineParams, refine_maps
+from wsol_core.refinement.refine import RefineParams, refine_maps
 
 DATA = Path("data/localization")
 

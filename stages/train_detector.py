@@ -11,7 +11,7 @@ from wsol_core.detection.detector import DetectorParams, build
 from wsol_core.detection.heads import DetectorLoss
 from wsol_core.detection.proposal_targets import proposal_targets
 from wsol_core.engine.fit import train_network
-from wsol_core.maps.oracle import refuse_hidden_oracle
+from wsol_core.oracle.masks import refuse_hidden_oracle
 
 DATA = Path("data/detection")
 

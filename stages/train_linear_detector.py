@@ -13,7 +13,7 @@ from wsol_core.detection.linear_detector import DescribedPairs, LinearDetector, 
 from wsol_core.detection.proposal_features import DescriptionStore
 from wsol_core.detection.proposal_targets import proposal_targets
 from wsol_core.engine.fit import train_on_pairs
-from wsol_core.maps.oracle import refuse_hidden_oracle
+from wsol_core.oracle.masks import refuse_hidden_oracle
 
 DATA = Path("data/detection")
 

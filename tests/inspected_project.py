@@ -14,7 +14,7 @@ from wsol_core.core.boxes import BOX_COLUMNS
 from wsol_core.core.files import write_json, write_table
 from wsol_core.core.map_store import CLASS_AGNOSTIC, IGNORE, Kind, MapStore, create
 from wsol_core.data.index import SPLITS, ImageIndex, write_annotations, write_index
-from wsol_core.maps.localize import localize
+from wsol_core.localization.localize import localize
 
 WIDTH, HEIGHT, SIDE = 64, 48, 14
 CLASSES = ("red", "green", "blue")

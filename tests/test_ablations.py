@@ -17,7 +17,7 @@ from wsol_core.ablations.overrides import description, filled, refuse_unknown, w
 from wsol_core.ablations.runs import KEYS, RESULTS, read_rows
 from wsol_core.ablations.tables import MEASURES, DetectionTable, LocalizationTable, pick, read_tables
 from wsol_core.cli.app import app
-from wsol_core.cli.presets import preset_text
+from wsol_core.configuration.presets import preset_text
 from wsol_core.core.errors import InputError
 
 ROOT = Path(__file__).parents[1]

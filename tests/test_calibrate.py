@@ -17,8 +17,8 @@ from wsol_core.core.files import read_table
 from wsol_core.core.map_store import Kind, MapStore, create
 from wsol_core.core.regions import Scale, map_box
 from wsol_core.data.index import TEST, TRAIN_WEAKSUP
-from wsol_core.maps.calibrate import CalibrateParams, calibrate, draw
-from wsol_core.maps.localize import final_boxes, find_targets, localize, read_threshold, sweep
+from wsol_core.localization.calibrate import CalibrateParams, calibrate, draw
+from wsol_core.localization.localize import final_boxes, find_targets, localize, read_threshold, sweep
 from wsol_core.metrics.localization import best_iou
 
 GRID = np.round(np.arange(0, 1, 0.05), 6)

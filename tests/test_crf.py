@@ -14,8 +14,8 @@ from wsol_core.core.errors import InputError
 from wsol_core.core.map_store import Kind, MapStore, create
 from wsol_core.core.regions import upsample
 from wsol_core.data.index import write_index
-from wsol_core.maps.crf import CRFParams, library, mean_field
-from wsol_core.maps.refinement import RefineParams, reduce, refine, refine_maps, unary_energy
+from wsol_core.refinement.crf import CRFParams, library, mean_field
+from wsol_core.refinement.refine import RefineParams, reduce, refine, refine_maps, unary_energy
 
 from .small_workspace import make_index
 

@@ -25,7 +25,7 @@ from wsol_core.doctor.machine import check_machine, free_bytes
 from wsol_core.doctor.pipeline import Stage, read_pipeline, unmade_inputs
 from wsol_core.doctor.speed import Pass, Speed, crf_seconds, pass_speed, search_seconds
 from wsol_core.doctor.weights import check_versions, check_weights
-from wsol_core.maps.crf import CRFParams
+from wsol_core.refinement.crf import CRFParams
 from wsol_core.methods.ddt.colocalization import DDTParams
 from wsol_core.proposals.selective_search import SearchParams
 

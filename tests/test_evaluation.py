@@ -16,7 +16,7 @@ from wsol_core.core.map_store import Kind, MapStore, create
 from wsol_core.data.index import SPLITS, TEST, TRAIN_FULLSUP, TRAIN_WEAKSUP, ImageIndex
 from wsol_core.evaluation.localization import Evaluation, evaluate
 from wsol_core.evaluation.map_scores import TruthMasks
-from wsol_core.maps.localize import LocalizeParams, find_targets, localize
+from wsol_core.localization.localize import LocalizeParams, find_targets, localize
 from wsol_core.metrics.errors import ERROR_TYPES, SIZE_EDGES
 from wsol_core.metrics.max_box import TAUS, MaxBoxAcc
 from wsol_core.metrics.pixels import PixelScores

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from wsol_core.maps.crf import CRFParams
-from wsol_core.maps.crf import mean_field as mean_field_on_lattice
+from wsol_core.refinement.crf import CRFParams
+from wsol_core.refinement.crf import mean_field as mean_field_on_lattice
 from wsol_core.methods.sec import exact_crf
 from wsol_core.methods.sec.exact_crf import mean_field
 

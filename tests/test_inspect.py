@@ -24,7 +24,7 @@ from wsol_core.inspect.inspection import PAGE, THRESHOLDS, Inspection
 from wsol_core.inspect.outcomes import measure
 from wsol_core.inspect.server import HEADERS, PAGE_FILES, create_app, is_own_host
 from wsol_core.inspect.workspaces import open_workspaces
-from wsol_core.maps.localize import final_boxes, localize
+from wsol_core.localization.localize import final_boxes, localize
 
 IMAGES = 130
 LAST = "2/00128"

@@ -13,7 +13,7 @@ from stages import foreground_maps, oracle_masks, train_oracle
 from wsol_core.core.errors import InputError
 from wsol_core.core.map_store import Kind, MapStore
 from wsol_core.data.index import TEST, TRAIN_FULLSUP, TRAIN_WEAKSUP, ImageIndex, write_annotations, write_index
-from wsol_core.maps.oracle import OracleParams, box_masks, chosen_images, drawn_masks, stored_images
+from wsol_core.oracle.masks import OracleParams, box_masks, chosen_images, drawn_masks, stored_images
 
 BOXES = OracleParams(truth="boxes")
 MASKS = OracleParams(truth="masks")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from wsol_core.ablations.overrides import filled
 from wsol_core.ablations.tables import read_tables
-from wsol_core.cli.presets import preset_text
+from wsol_core.configuration.presets import preset_text
 from wsol_core.core.params import Block
 from wsol_core.data.loading import Batch
 from wsol_core.detection.detector import DetectorParams
@@ -22,7 +22,7 @@ from wsol_core.detection.postprocess import SelectionParams
 from wsol_core.detection.proposal_features import DescriptionParams
 from wsol_core.engine.training import parameter_groups
 from wsol_core.engine.training_params import TrainingParams
-from wsol_core.maps.oracle import OracleParams
+from wsol_core.oracle.masks import OracleParams
 from wsol_core.methods.bcct import ct as bcct
 from wsol_core.methods.bcct import joint as bcct_joint
 from wsol_core.methods.classifier import network as classifier

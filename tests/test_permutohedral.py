@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from wsol_core.maps.permutohedral import GaussianFilter
+from wsol_core.refinement.permutohedral import GaussianFilter
 
 Array = npt.NDArray[np.float32]
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tests.stage_imports import definition, expected_deps, imported_names, modules, rewrite, stage_imports
-from wsol_core.cli.presets import preset_text
+from wsol_core.configuration.presets import preset_text
 
 ROOT = Path(__file__).parents[1]
 PRESETS = sorted(path.stem for path in (ROOT / "presets").glob("*.yaml"))

@@ -32,7 +32,7 @@ from wsol_core.core.files import read_table
 from wsol_core.core.map_store import MapStore
 from wsol_core.core.regions import map_box, map_boxes
 from wsol_core.data.index import ImageIndex
-from wsol_core.maps.localize import LocalizeParams
+from wsol_core.localization.localize import LocalizeParams
 from wsol_core.prediction.masks import instance_mask
 from wsol_core.prediction.model_file import read_card
 from wsol_core.prediction.predictor import Predictor

@@ -8,7 +8,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsol_core.cli.presets import apply_preset, preset_text, use
+from wsol_core.configuration.presets import apply_preset, preset_text, use
 from wsol_core.core.errors import InputError
 from wsol_core.data.roots import find_root
 

@@ -18,7 +18,7 @@ from wsol_core.data.index import ImageIndex, write_index
 from wsol_core.data.loading import Batch, Geometry
 from wsol_core.engine.checkpoints import load_checkpoint
 from wsol_core.engine.training_params import TrainingParams
-from wsol_core.maps.crf import FLOOR, CRFParams
+from wsol_core.refinement.crf import FLOOR, CRFParams
 from wsol_core.methods.sec import network as sec
 from wsol_core.methods.sec.cues import ABSENT, CUE, PRESENT, ImageCues
 from wsol_core.methods.sec.network import (

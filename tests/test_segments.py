@@ -13,7 +13,7 @@ from wsol_core.core.map_store import Kind, MapStore, create
 from wsol_core.data.images import decode
 from wsol_core.data.index import ImageIndex, write_index
 from wsol_core.data.label_masks import LabelMasks
-from wsol_core.maps.crf import CRFParams
+from wsol_core.refinement.crf import CRFParams
 from wsol_core.methods.sec.segments import EdgeParams, SegmentParams, refine, segment, write_segments
 
 NOWHERE = Path("nowhere.png")

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from wsol_core.cli.presets import preset_text
+from wsol_core.configuration.presets import preset_text
 from wsol_core.core.errors import InputError
 from wsol_core.data.class_masks import ClassMasks
 from wsol_core.data.index import read_annotations, read_index

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from wsol_core.cli.presets import apply_preset
+from wsol_core.configuration.presets import apply_preset
 from wsol_core.core.errors import InputError
 
 MISSING = object()

@@ -18,7 +18,7 @@ import yaml
 
 from wsol_core.ablations.definition import Row, Table
 from wsol_core.ablations.overrides import Overrides, description, filled, refuse_unknown, words
-from wsol_core.cli.presets import edits
+from wsol_core.configuration.presets import edits
 from wsol_core.core.errors import InputError
 from wsol_core.core.files import write_csv
 from wsol_core.core.params import PARAMS, preset

@@ -53,7 +53,7 @@ def use(
 
     Example: wsol use folder --root ~/photographs
     """
-    from wsol_core.cli.presets import use as use_preset
+    from wsol_core.configuration.presets import use as use_preset
 
     with one_line_errors():
         dropped = use_preset(name, root, data_set)

@@ -19,10 +19,10 @@ from wsol_core.detection.proposal_features import DescriptionParams
 from wsol_core.doctor.finding import Finding, tried
 from wsol_core.engine.inference import InferenceParams
 from wsol_core.external.import_maps import ImportParams
-from wsol_core.maps.calibrate import CalibrateParams
-from wsol_core.maps.localize import LocalizeParams
-from wsol_core.maps.oracle import OracleParams
-from wsol_core.maps.refinement import RefineParams
+from wsol_core.localization.calibrate import CalibrateParams
+from wsol_core.localization.localize import LocalizeParams
+from wsol_core.oracle.masks import OracleParams
+from wsol_core.refinement.refine import RefineParams
 from wsol_core.methods.bcct.binary import GradientParams
 from wsol_core.methods.bcct.ct import BCCTParams
 from wsol_core.methods.bcct.joint import JointParams

@@ -20,9 +20,9 @@ from wsol_core.doctor.pipeline import Stage
 from wsol_core.doctor.speed import Pass, Speed, crf_seconds, pass_speed, search_seconds
 from wsol_core.engine.inference import InferenceParams
 from wsol_core.engine.training_params import NetworkParams
-from wsol_core.maps.calibrate import CalibrateParams
-from wsol_core.maps.crf import CRFParams
-from wsol_core.maps.refinement import RefineParams
+from wsol_core.localization.calibrate import CalibrateParams
+from wsol_core.refinement.crf import CRFParams
+from wsol_core.refinement.refine import RefineParams
 from wsol_core.methods.ddt.colocalization import DDTParams
 from wsol_core.methods.sec.segments import SegmentParams
 from wsol_core.proposals.selection import ProposalParams

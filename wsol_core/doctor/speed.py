@@ -14,7 +14,7 @@ from torch import Tensor
 from wsol_core.backbones.create import Backbone, BackboneParams, create_backbone
 from wsol_core.data.images import decode
 from wsol_core.engine.devices import Precision, launch
-from wsol_core.maps.crf import CRFParams, mean_field
+from wsol_core.refinement.crf import CRFParams, mean_field
 from wsol_core.proposals.selective_search import SearchParams, selective_search
 
 SECONDS = 0.5

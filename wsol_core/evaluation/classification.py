@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from wsol_core.data.index import SPLITS, ImageIndex
-from wsol_core.maps.localize import Targets, final_boxes, find_targets
+from wsol_core.localization.localize import Targets, final_boxes, find_targets
 from wsol_core.metrics.localization import best_iou, bootstrap_interval, class_mean, is_correct, top_k
 
 DIGITS = 6

@@ -13,7 +13,7 @@ from wsol_core.core.boxes import Boxes
 from wsol_core.core.map_store import MapStore
 from wsol_core.data.index import SPLITS, TRAIN_FULLSUP, ImageIndex
 from wsol_core.evaluation.map_scores import MapFigures, MapScores, TruthMasks, map_figures
-from wsol_core.maps.localize import LocalizeParams, Targets, final_boxes, find_targets, sweep
+from wsol_core.localization.localize import LocalizeParams, Targets, final_boxes, find_targets, sweep
 from wsol_core.metrics.errors import ERROR_TYPES, SIZE_EDGES, error_types, shares_of_types, size_bins
 from wsol_core.metrics.localization import (
     BINS,

@@ -13,7 +13,7 @@ import pandas as pd
 
 from wsol_core.core.errors import InputError
 from wsol_core.core.map_store import CLASS_AGNOSTIC
-from wsol_core.maps.localize import Targets
+from wsol_core.localization.localize import Targets
 from wsol_core.metrics.max_box import TAUS, MaxBoxAcc, MaxBoxFigures
 from wsol_core.metrics.pixels import PixelFigures, PixelScores
 

@@ -21,7 +21,7 @@ from wsol_core.core.regions import Scale, rescale, upsample
 from wsol_core.data.index import ImageIndex, read_index
 from wsol_core.export.coco import ClassMask
 from wsol_core.export.results import OBJECT, chosen_images, find_result, own_labels
-from wsol_core.maps.localize import LocalizeParams, in_threads, read_threshold
+from wsol_core.localization.localize import LocalizeParams, in_threads, read_threshold
 from wsol_core.visualization.class_colours import COLOURS
 from wsol_core.visualization.pictures import stretch
 

@@ -12,7 +12,7 @@ from wsol_core.core.map_store import CLASS_AGNOSTIC
 from wsol_core.core.regions import boxes_at_thresholds
 from wsol_core.external.ground_truth import Mask, Truth
 from wsol_core.external.score_maps import ScoreMap, ScoreMaps, agnostic
-from wsol_core.maps.localize import in_threads
+from wsol_core.localization.localize import in_threads
 from wsol_core.metrics.localization import THRESHOLDS, GroundTruth, best_index, best_iou, gt_known, is_correct
 from wsol_core.metrics.max_box import MaxBoxAcc
 from wsol_core.metrics.pixels import PixelScores

@@ -17,7 +17,7 @@ from wsol_core.inspect import reading
 from wsol_core.inspect.layers import Layer, find_layers
 from wsol_core.inspect.outcomes import Outcomes, measure
 from wsol_core.inspect.workspaces import Workspace
-from wsol_core.maps.localize import LocalizeParams, read_threshold
+from wsol_core.localization.localize import LocalizeParams, read_threshold
 
 TABLES = ("boxes", "detections")
 """Folders whose tables of boxes are measured."""

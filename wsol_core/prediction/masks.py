@@ -6,7 +6,7 @@ import numpy.typing as npt
 
 from wsol_core.core.boxes import Boxes
 from wsol_core.core.regions import find_components, rescale, upsample
-from wsol_core.maps.localize import LocalizeParams
+from wsol_core.localization.localize import LocalizeParams
 from wsol_core.visualization.pictures import stretch
 
 INSTANCES = 255

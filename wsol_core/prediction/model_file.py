@@ -15,7 +15,7 @@ from wsol_core.core.errors import InputError
 from wsol_core.core.files import atomic_path
 from wsol_core.core.params import Block
 from wsol_core.engine.inference import InferenceParams
-from wsol_core.maps.localize import LocalizeParams
+from wsol_core.localization.localize import LocalizeParams
 
 
 class ModelCard(Block):

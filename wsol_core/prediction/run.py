@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 from wsol_core.core.errors import InputError
 from wsol_core.data.images import Picture
 from wsol_core.data.loading import loader_workers
-from wsol_core.maps.localize import in_threads
+from wsol_core.localization.localize import in_threads
 from wsol_core.prediction.outputs import Outputs, Record
 from wsol_core.prediction.predictor import Predictor
 from wsol_core.prediction.sources import Source

@@ -10,7 +10,7 @@ from wsol_core.core.errors import InputError, nearest
 from wsol_core.core.params import PARAMS, load
 from wsol_core.data.index import read_index
 from wsol_core.engine.inference import InferenceParams
-from wsol_core.maps.localize import LocalizeParams, read_threshold
+from wsol_core.localization.localize import LocalizeParams, read_threshold
 from wsol_core.prediction.model_file import ModelCard
 
 BLOCKS = {

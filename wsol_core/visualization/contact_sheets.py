@@ -14,7 +14,7 @@ from wsol_core.core.map_store import Kind, MapStore
 from wsol_core.core.params import Block
 from wsol_core.data.images import decode
 from wsol_core.data.index import ImageIndex
-from wsol_core.maps.localize import final_boxes, find_targets
+from wsol_core.localization.localize import final_boxes, find_targets
 from wsol_core.metrics.localization import best_iou
 from wsol_core.visualization.class_colours import paint
 from wsol_core.visualization.pictures import GREEN, RED, Picture, Tile, heat, outline, sheet, shrink, stain

@@ -36,7 +36,7 @@ from wsol_core.data.index import DataSet
 from wsol_core.data.loading import Batch
 from wsol_core.engine.targets import Targets
 from wsol_core.engine.training_params import NetworkParams
-from wsol_core.maps.crf import FLOOR, CRFParams
+from wsol_core.refinement.crf import FLOOR, CRFParams
 from wsol_core.methods.sec.cues import ABSENT, CUE, ImageCues
 from wsol_core.methods.sec.exact_crf import mean_field
 

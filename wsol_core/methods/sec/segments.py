@@ -24,8 +24,8 @@ from wsol_core.core.params import Block
 from wsol_core.core.regions import upsample
 from wsol_core.data.images import Picture, decode
 from wsol_core.data.index import ImageIndex
-from wsol_core.maps.crf import FLOOR, CRFParams, library, mean_field
-from wsol_core.maps.refinement import reduce
+from wsol_core.refinement.crf import FLOOR, CRFParams, library, mean_field
+from wsol_core.refinement.refine import reduce
 
 FloatArray = npt.NDArray[np.floating]
 LabelMask = npt.NDArray[np.uint8]

@@ -17,7 +17,7 @@ from wsol_core.core.parallel import in_processes
 from wsol_core.core.regions import upsample
 from wsol_core.data.images import decode
 from wsol_core.data.index import ImageIndex
-from wsol_core.maps.crf import FLOOR, CRFParams, library, mean_field
+from wsol_core.refinement.crf import FLOOR, CRFParams, library, mean_field
 
 
 class RefineParams(CRFParams):

@@ -11,7 +11,7 @@ from wsol_core.core.errors import InputError
 from wsol_core.core.map_store import MapStore
 from wsol_core.core.params import Block
 from wsol_core.core.regions import Scale
-from wsol_core.maps.localize import Targets, sweep
+from wsol_core.localization.localize import Targets, sweep
 from wsol_core.metrics.localization import GroundTruth, best_index, mean_iou, threshold_grid
 
 FloatArray = npt.NDArray[np.floating]

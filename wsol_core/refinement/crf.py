@@ -15,7 +15,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from wsol_core.core.params import Block
-from wsol_core.maps.permutohedral import GaussianFilter
+from wsol_core.refinement.permutohedral import GaussianFilter
 
 FloatArray = npt.NDArray[np.floating]
 

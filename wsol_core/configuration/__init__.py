@@ -1,0 +1,1 @@
+"""The parameter file: its typed model, presets, and how they are written."""

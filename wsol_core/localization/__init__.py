@@ -1,0 +1,1 @@
+"""From score maps to boxes: thresholds and boxes."""

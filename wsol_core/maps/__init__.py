@@ -1,1 +1,0 @@
-"""From score maps to boxes: calibration, localization, refinement by dense CRF."""

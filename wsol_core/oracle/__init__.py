@@ -1,0 +1,1 @@
+"""Ground truth as training targets and objectness, for upper bounds."""

@@ -1,0 +1,1 @@
+"""Dense CRF: score maps that follow the edges of the image."""
