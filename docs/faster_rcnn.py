@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from wsol_core.backbones.create import BackboneParams, create_backbone
 from wsol_core.backbones.pyramid import Backbone, OnBackbone
+from wsol_core.core.written_files import output_file
 from wsol_core.data.images import decode
 
 Content = dict[str, Any]
@@ -144,6 +145,7 @@ def main() -> None:
     parser.add_argument("--test", type=Path, required=True, help="COCO JSON that lists the images to detect in")
     parser.add_argument("--images", type=Path, required=True, help="folder that file_name counts from")
     parser.add_argument("--out", type=Path, required=True, help="COCO results to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace a file of yours of that name too")
     parser.add_argument("--backbone", default="efficientnet_lite0")
     parser.add_argument("--weights", default="imagenet", help="imagenet, none, or a path")
     parser.add_argument("--side", type=int, default=320, help="shorter side of a picture, pixels")
@@ -156,7 +158,8 @@ def main() -> None:
     backbone = BackboneParams(name=words.backbone, weights=words.weights)
     model = faster_rcnn(backbone, len(pseudo["categories"]), words.side)
     train(model, pseudo, words.images, words.epochs, words.batch, words.rate)
-    words.out.write_text(json.dumps(detect(model, test, words.images)), encoding="utf-8")
+    with output_file(words.out, words.overwrite, (words.train, words.test)) as path:
+        path.write_text(json.dumps(detect(model, test, words.images)), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ def test_files_stand_beside_the_json_and_come_out_the_same_twice(tmp_path, truth
     assert contents[0] == contents[1]
     assert set(contents[0]) == {
         "m.json", "m.csv", "m-classes.csv", "m-thresholds.csv", "m-max_box_acc.csv", "m-precision_recall.csv",
-        "m-thresholds.png", "m-max_box_acc.png", "m-precision_recall.png",
+        "m-thresholds.png", "m-max_box_acc.png", "m-precision_recall.png", ".wsol-written.jsonl",
     }  # fmt: skip
     with Image.open(tmp_path / "one" / "m-thresholds.png") as picture:
         assert picture.size == (640, 420)
@@ -376,6 +376,49 @@ def test_bad_masks_get_one_line(tmp_path, true_masks):
     (tmp_path / "names.txt").write_text("background\ncat\n")
     words = ("segmentation", "--masks", true_masks, "--ground-truth", true_masks)
     assert "holds class 2" in refused(*words, "--classes", tmp_path / "names.txt")
+
+
+# ---------------------------------------------------------------- files
+
+
+def test_an_input_is_never_overwritten(tmp_path, truth, maps, true_masks):
+    boxes = coco_boxes(tmp_path / "b.json", [("a", 0, OBJECTS["a"], 0.9)])
+    classes = ranked(tmp_path / "m-classes.csv", {"a": "cat"})
+    names = tmp_path / "names.json"
+    names.write_text("background\ncat\ndog\n")
+    link = tmp_path / "link.json"
+    link.symlink_to(boxes)
+    detection = ("detection", "--boxes", boxes, "--ground-truth", truth)
+    before = {path: path.read_bytes() for path in (boxes, classes, truth, names)}
+    for words, out in (
+        (detection, boxes), (detection, truth), (detection, link), ((*detection, "--baseline", link), link),
+        (("localization", "--maps", maps, "--ground-truth", truth), truth),
+        (("localization", "--maps", maps, "--ground-truth", truth, "--classes", classes), tmp_path / "m.json"),
+        (("segmentation", "--masks", true_masks, "--ground-truth", true_masks, "--classes", names), names),
+    ):  # fmt: skip
+        assert "is an input" in refused(*words, "--out", out, "--overwrite")
+    assert {path: path.read_bytes() for path in before} == before
+    assert not (tmp_path / "m.json").exists()
+
+
+def test_nothing_in_a_folder_of_inputs_is_overwritten(truth, maps):
+    words = ("localization", "--maps", maps, "--ground-truth", truth, "--out", maps / "m.json")
+    (maps / "m.csv").write_text("mine")
+    assert "m.csv: is an input" in refused(*words, "--overwrite")
+    assert (maps / "m.csv").read_text() == "mine"
+
+
+def test_only_unchanged_earlier_figures_are_replaced(tmp_path, truth):
+    boxes = coco_boxes(tmp_path / "b.json", [("a", 0, OBJECTS["a"], 0.9)])
+    words = ("detection", "--boxes", boxes, "--ground-truth", truth)
+    (tmp_path / "m-classes.csv").write_text("mine")
+    assert "m-classes.csv: exists and was not written by wsol" in refused(*words, "--out", tmp_path / "m.json")
+    assert not (tmp_path / "m.json").exists()
+    figures(*words, "--overwrite", out=tmp_path / "m.json")
+    figures(*words, out=tmp_path / "m.json")
+    (tmp_path / "m.json").write_text("{}")
+    assert "m.json: was changed since" in refused(*words, "--out", tmp_path / "m.json")
+    assert (tmp_path / "m.json").read_text() == "{}"
 
 
 # ---------------------------------------------------------------- help

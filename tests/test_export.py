@@ -21,6 +21,7 @@ from wsol_core.core.files import write_table
 from wsol_core.core.map_store import Kind, create
 from wsol_core.data.index import ImageIndex, write_index
 from wsol_core.export.masks import read_masks
+from wsol_core.export.place import CSV_COLUMNS
 from wsol_core.export.results import read_boxes
 from wsol_core.export.voc import pixel_corners
 
@@ -191,22 +192,70 @@ def test_label_studio_by_hand() -> None:
     assert (control.get("name"), control.get("toName")) == (first["from_name"], first["to_name"])
 
 
-def test_nothing_but_an_earlier_export_is_replaced() -> None:
+def test_nothing_but_an_unchanged_earlier_export_is_replaced() -> None:
     for form, name in (("coco", "out.json"), ("csv", "out.csv"), ("voc", "out"), ("yolo", "out")):
         good("boxes", "m", "--out", name, "--format", form)
         good("boxes", "pseudo_boxes", "--out", name, "--format", form)
     assert not Path("out/Annotations").exists()
-    Path("mine.json").write_text('{"images": []}')
-    Path("mine").mkdir()
-    Path("mine/notes.txt").touch()
-    assert "no earlier export" in error("boxes", "m", "--out", "mine.json")
-    assert "holds other files" in error("boxes", "m", "--out", "mine", "--format", "voc")
-    assert "a folder" in error("boxes", "m", "--out", "mine")
+    Path("mine.json").write_text('{"images": [], "description": "made from a wsol export"}')
+    Path("mine.csv").write_text(",".join(CSV_COLUMNS) + "\n")
+    for name, form in (("mine.json", "coco"), ("mine.csv", "csv")):
+        before = Path(name).read_text()
+        assert f"{name}: exists and was not written by wsol" in error("boxes", "m", "--out", name, "--format", form)
+        assert Path(name).read_text() == before
+        good("boxes", "m", "--out", name, "--format", form, "--overwrite")
+    assert "a folder" in error("boxes", "m", "--out", "out")
     assert "a file" in error("boxes", "m", "--out", "mine.json", "--format", "voc")
-    assert Path("mine/notes.txt").exists()
-    good("boxes", "m", "--out", "mine.json", "--overwrite")
-    good("boxes", "m", "--out", "mine", "--format", "voc", "--overwrite")
-    assert not Path("mine/notes.txt").exists()
+    with Path("mine.json").open("a") as file:
+        file.write(" ")
+    assert "mine.json: was changed since" in error("boxes", "m", "--out", "mine.json")
+
+
+FOLDERS = (
+    (("boxes", "m", "--format", "yolo"), "labels/both.txt", "images/both.png"),
+    (("boxes", "m", "--format", "voc"), "Annotations/both.xml", "JPEGImages/both.jpg"),
+    (("boxes", "m", "--format", "label-studio"), "tasks.json", "corrected.json"),
+    (("masks", "labels/m"), "both.png", "a/two.png"),
+)
+
+
+@pytest.mark.parametrize(("words", "own", "put"), FOLDERS)
+def test_what_the_user_put_into_an_exported_folder_stays(words: tuple[str, ...], own: str, put: str) -> None:
+    write_maps("labels/m", Kind.TRISTATE, [("a/one", -1, [[1, 0], [255, 0]])])
+    good(*words, "--out", "out")
+    Path("out", put).parent.mkdir(exist_ok=True)
+    Path("out", put).write_text("mine")
+    for more in ((), ("--split", "train-weaksup"), ("--overwrite",)):
+        good(*words, "--out", "out", *more)
+        assert Path("out", put).read_text() == "mine"
+    Path("out", own).write_text("corrected by hand")
+    assert f"out/{own}: was changed since" in error(*words, "--out", "out")
+    assert Path("out", own).read_text() == "corrected by hand"
+    good(*words, "--out", "out", "--overwrite")
+    assert Path("out", own).read_text(errors="replace") != "corrected by hand"
+    assert Path("out", put).read_text() == "mine"
+
+
+def test_a_folder_of_the_user_gets_files_beside_his() -> None:
+    Path("mine/labels").mkdir(parents=True)
+    Path("mine/labels/both.txt").write_text("mine")
+    words = ("boxes", "m", "--out", "mine", "--format", "yolo")
+    assert "mine/labels/both.txt: exists and was not written by wsol" in error(*words)
+    assert [path.name for path in Path("mine").rglob("*")] == ["labels", "both.txt"]
+    Path("mine/labels/both.txt").rename("mine/labels/other.txt")
+    good(*words)
+    good(*words, "--split", "test")
+    assert sorted(path.name for path in Path("mine/labels").rglob("*")) == ["no ne.txt", "other.txt"]
+
+
+def test_an_input_is_never_an_output() -> None:
+    table = DATA / "boxes/m.parquet"
+    before = table.read_bytes()
+    for name in (table, "params.yaml", DATA / "index.parquet"):
+        assert "is an input" in error("boxes", "m", "--out", name, "--overwrite")
+    assert table.read_bytes() == before
+    good("boxes", "m", "--out", "data/exported.json")
+    good("boxes", "m", "--out", "data/exported.json")
 
 
 def test_what_cannot_be_exported_is_said() -> None:

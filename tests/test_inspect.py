@@ -404,7 +404,26 @@ def test_static_steps_hold_the_boxes_of_every_stop(client, project, tmp_path, mo
 def test_static_refuses_other_folders_and_bad_filters(project, tmp_path, monkeypatch):
     monkeypatch.chdir(project)
     (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/data.js").write_text("mine")
     for words in (["--static", str(tmp_path / "mine")], ["--static", str(tmp_path / "x"), "--filter", "split=tset"]):
         result = CliRunner().invoke(cli, ["inspect", *words])
         assert result.exit_code == 1
-    assert list(tmp_path.iterdir()) == [tmp_path / "mine"]
+    assert list(tmp_path.rglob("*")) == [tmp_path / "mine", tmp_path / "mine/data.js"]
+    assert (tmp_path / "mine/data.js").read_text() == "mine"
+
+
+def test_static_folder_is_written_again_beside_files_of_the_user(project, tmp_path, monkeypatch):
+    monkeypatch.chdir(project)
+    out = tmp_path / "shown"
+    words = ["inspect", "--static", str(out), "--images"]
+    assert CliRunner().invoke(cli, [*words, "3"]).exit_code == 0
+    (out / "pictures/mine.txt").touch()
+    assert CliRunner().invoke(cli, [*words, "2"]).exit_code == 0
+    assert sorted(path.name for path in (out / "pictures").iterdir()) == ["00000-0.jpg", "00001-0.jpg", "mine.txt"]
+    (out / "index.html").write_text("my own words")
+    result = CliRunner().invoke(cli, [*words, "1"])
+    assert result.exit_code == 1
+    assert f"{out}/index.html: was changed since" in result.output
+    assert (out / "pictures/00001-0.jpg").exists()
+    assert CliRunner().invoke(cli, [*words, "1", "--overwrite"]).exit_code == 0
+    assert sorted(path.name for path in (out / "pictures").iterdir()) == ["00000-0.jpg", "mine.txt"]

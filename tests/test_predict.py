@@ -299,7 +299,8 @@ def test_done_images_are_not_done_again(photos: Path) -> None:
     old = Path("out/images/a.json").stat().st_mtime_ns
     Path("out/images/b.json").unlink()
     Path("out/images/sub/c.json").write_text("{")
-    assert json.loads(run(*words).stdout)["done_before"] == 1
+    assert "out/images/sub/c.json: was changed since" in error(*words)
+    assert json.loads(run(*words, "--overwrite").stdout)["done_before"] == 1
     assert Path("out/images/a.json").stat().st_mtime_ns == old
     later = old + 10**9
     os.utime(photos / "a.png", ns=(later, later))
@@ -314,7 +315,18 @@ def test_other_settings_and_other_peoples_files_are_kept(photos: Path) -> None:
     assert json.loads(run(*words, "--threshold", 0.25, "--overwrite", "--json").stdout)["done_before"] == 0
     Path("mine").mkdir()
     Path("mine/thesis.txt").touch()
-    assert "holds other files" in error("predict", photos, "--method", "labelled", "--out", "mine")
+    Path("mine/masks").mkdir()
+    Path("mine/masks/a.png").write_text("mine")
+    words = ("predict", photos, "--method", "labelled", "--out", "mine")
+    assert "mine/masks/a.png: exists and was not written by wsol" in error(*words)
+    assert len(list(Path("mine").rglob("*"))) == 3
+    Path("mine/masks/a.png").rename("mine/masks/mine.png")
+    assert run(*words).exit_code == 0
+    assert run(*words, "--threshold", 0.25, "--overwrite").exit_code == 0
+    assert Path("mine/thesis.txt").exists()
+    assert Path("mine/masks/mine.png").read_text() == "mine"
+    shutil.copy(photos / "a.png", "mine/masks/x.png")
+    assert "is an input" in error("predict", "mine/masks/x.png", *words[2:], "--overwrite")
     assert "choose another folder" in error("predict", photos, "--method", "labelled", "--out", photos)
     assert "a file" in error("predict", photos, "--method", "labelled", "--out", "params.yaml")
 

@@ -136,6 +136,9 @@ def inspect(
     address: Annotated[
         str, typer.Option("--filter", help="With --static: which images; what a page's address has after #.")
     ] = "",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="With --static: replace your own files of the same names too.")
+    ] = False,
 ) -> None:
     """Look at images with the boxes, maps and masks of every stage, in the browser.
 
@@ -144,7 +147,7 @@ def inspect(
     from wsol_core.inspect.command import run
 
     with one_line_errors():
-        typer.echo(run(host, port, rev or [], static, images, address), err=static is None)
+        typer.echo(run(host, port, rev or [], static, images, address, overwrite), err=static is None)
 
 
 @app.command()

@@ -12,12 +12,12 @@ from wsol_core.external.command import one_line_errors
 
 app = typer.Typer(no_args_is_help=True, help="Take results elsewhere: boxes and masks of any stage, trained models.")
 
-Out = Annotated[Path, typer.Option(help="File or folder to write; appears whole.", show_default=False)]
+Out = Annotated[Path, typer.Option(help="File or folder to write.", show_default=False)]
 Set = Annotated[Literal["localization", "detection"], typer.Option("--set", help="Data set.")]
 Splits = Annotated[
     list[str] | None, typer.Option("--split", help="train-weaksup, train-fullsup or test; repeatable; all if left out.")
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is no earlier export of ours.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace your own files of the same names too.")]
 AsJson = Annotated[bool, typer.Option("--json", help="A summary as JSON on standard output.")]
 SUFFIXES = {".safetensors": "safetensors", ".onnx": "onnx", ".pt2": "torch"}
 
@@ -50,7 +50,9 @@ def boxes(
     where that is one, else the class `object`. --best-of-labels makes pseudo ground truth of detections, to train
     another detector on (docs/faster_rcnn.py).
 
-    Exit codes: 0 written; 1 bad input, or OUT holds something else.
+    An earlier export to the same place is replaced; other files in a folder stay.
+
+    Exit codes: 0 written; 1 bad input, or a file of yours would be replaced (see --overwrite).
 
     Example: wsol export boxes segmentation-foreground --format coco --out boxes.json
 
@@ -59,15 +61,16 @@ def boxes(
     Example: wsol export boxes objectness/foreground --set detection --min-score 0.5 --format csv --out proposals.csv
     """
     with one_line_errors():
+        from wsol_core.core.written_files import output_file
         from wsol_core.export import coco, label_studio, table, voc, yolo
-        from wsol_core.export.place import exported_file, exported_folder
+        from wsol_core.export.place import INPUTS, exported_folder
         from wsol_core.export.results import read_boxes
 
         results = read_boxes(set_name, source, split or (), min_score, best_of_labels)
         note = {"source": source, "set": set_name, "format": form, "splits": split or []}
         files = {"coco": coco.write_boxes, "csv": table.write_boxes}
         if form in files:
-            with exported_file(out, overwrite) as path:
+            with output_file(out, overwrite, INPUTS) as path:
                 files[form](results, path)
         else:
             with exported_folder(out, overwrite, note) as folder:
@@ -96,7 +99,9 @@ def masks(
     png: a folder of IMAGE_ID.png as VOC's: 0 background, 1 + label on a class, 255 nothing said; classes.txt names
     them. coco: a JSON file, run lengths per image and class; what nothing is said of is left out.
 
-    Exit codes: 0 written; 1 bad input, or OUT holds something else.
+    An earlier export to the same place is replaced; other files in a folder stay.
+
+    Exit codes: 0 written; 1 bad input, or a file of yours would be replaced (see --overwrite).
 
     Example: wsol export masks segmentation-foreground --out masks
 
@@ -105,14 +110,15 @@ def masks(
     Example: wsol export masks pseudo_masks --format coco --out pseudo_masks.json
     """
     with one_line_errors():
+        from wsol_core.core.written_files import output_file
         from wsol_core.export import coco
         from wsol_core.export.masks import read_masks, write_pngs
-        from wsol_core.export.place import exported_file, exported_folder
+        from wsol_core.export.place import INPUTS, exported_folder
 
         results = read_masks(set_name, source, split or (), threshold)
         note = {"source": source, "set": set_name, "format": form, "splits": split or []}
         if form == "coco":
-            with exported_file(out, overwrite) as path:
+            with output_file(out, overwrite, INPUTS) as path:
                 coco.write_masks(source, results.images, results.classes, results.by_class(), path)
         else:
             with exported_folder(out, overwrite, note) as folder:
@@ -138,7 +144,7 @@ def model(
     program, .pt2): a graph from uint8 RGB images (batch, 3, side, side) to maps, normalisation inside; `wsol` in its
     metadata says the rest.
 
-    Exit codes: 0 written; 1 bad input, or OUT holds something else.
+    Exit codes: 0 written; 1 bad input, or a file of yours would be replaced (see --overwrite).
 
     Example: wsol export model --method segmentation-foreground --out model.safetensors
 
@@ -150,7 +156,8 @@ def model(
             raise InputError(f"--out {out}: end it in {', '.join(SUFFIXES)}, or give --format")
         if (method is None) == (from_file is None):
             raise InputError("give --method NAME, from this workspace, or --model FILE, an exported one")
-        from wsol_core.export.place import exported_file
+        from wsol_core.core.written_files import output_file
+        from wsol_core.export.place import INPUTS
         from wsol_core.prediction.model_file import read_card, write_model
         from wsol_core.prediction.workspace import find_method, with_threshold
 
@@ -158,7 +165,7 @@ def model(
             checkpoint, card = from_file, with_threshold(read_card(from_file), threshold)
         else:
             checkpoint, card = find_method(str(method), threshold)
-        with exported_file(out, overwrite) as path:
+        with output_file(out, overwrite, (*INPUTS, checkpoint)) as path:
             if chosen == "safetensors":
                 write_model(checkpoint, card, path)
             else:

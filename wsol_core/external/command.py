@@ -3,8 +3,9 @@
 A command imports what it needs, so that `wsol --help` answers at once.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,6 +28,7 @@ Truth = Annotated[
     ),
 ]
 Out = Annotated[Path, typer.Option(help="JSON to write; tables (.csv) and curves (.png) go beside it, same stem.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace your own files of the same names too.")]
 ClassMaps = Annotated[Path | None, typer.Option(help="HDF5 file of maps per class: maps, image_id, label.")]
 
 Split = Annotated[str, typer.Option(help="Of CUB or data/SET; what is predicted for other splits is passed over.")]
@@ -42,6 +44,7 @@ def localization(
     mask_root: Annotated[Path | None, typer.Option(help="Folder of the masks that localization.txt names.")] = None,
     split: Split = "test",
     out: Out = OUT,
+    overwrite: Overwrite = False,
 ) -> None:
     """GT-known, Top-1, Top-5, MaxBoxAcc, MaxBoxAccV2, PxAP, and the centre box beside them.
 
@@ -50,14 +53,14 @@ def localization(
 
     Example: wsol evaluate localization --maps maps/ --ground-truth metadata/CUB/test --threshold 0.3 --out cub.json
     """
-    with _evaluation(out) as stack:
+    with _evaluation(out, overwrite, [maps, ground_truth, classes, mask_root]) as evaluation:
         from wsol_core.external.ground_truth import read_ground_truth
         from wsol_core.external.localization import evaluate_maps
         from wsol_core.external.ranked_classes import read_ranked_classes
 
         truth = read_ground_truth(ground_truth, mask_root, split)
         ranked = None if classes is None else read_ranked_classes(classes, truth)
-        _finish(out, evaluate_maps(_opened(stack, maps), truth, threshold, ranked))
+        evaluation.write(evaluate_maps(evaluation.open(maps), truth, threshold, ranked))
 
 
 @app.command()
@@ -79,6 +82,7 @@ def detection(
     maps: ClassMaps = None,
     split: Split = "test",
     out: Out = OUT,
+    overwrite: Overwrite = False,
 ) -> None:
     """VOC07 and VOC10 mAP, COCO AP, CorLoc with and without classes, proposal recall; point_map of per-class maps.
 
@@ -86,7 +90,7 @@ def detection(
 
     Example: wsol evaluate detection --boxes results.json --ground-truth instances_val2017.json --out coco.json
     """
-    with _evaluation(out) as stack:
+    with _evaluation(out, overwrite, [ground_truth, maps, *(boxes or ()), *(baseline or ())]) as evaluation:
         from wsol_core.external.detection import evaluate_boxes, evaluate_gain
         from wsol_core.external.ground_truth import read_ground_truth
         from wsol_core.external.predicted_boxes import read_boxes
@@ -100,11 +104,11 @@ def detection(
         truth = read_ground_truth(ground_truth, split=split)
         runs = [read_boxes(path, truth) for path in boxes or ()]
         table, cut = runs[0] if runs else (None, 0)
-        outcome = evaluate_boxes(table, cut, truth, None if maps is None else _opened(stack, maps))
+        outcome = evaluate_boxes(table, cut, truth, None if maps is None else evaluation.open(maps))
         if baseline:
             others = [read_boxes(path, truth)[0] for path in baseline]
             outcome.figures.update(evaluate_gain([own for own, _ in runs], others, truth))
-        _finish(out, outcome)
+        evaluation.write(outcome)
 
 
 @app.command()
@@ -119,6 +123,7 @@ def segmentation(
     maps: ClassMaps = None,
     seeds: Annotated[Path | None, typer.Option(help="Folder of PNG seeds, same names and sizes, 255 for none.")] = None,
     out: Out = OUT,
+    overwrite: Overwrite = False,
 ) -> None:
     """Mean IoU as VOC; precision and recall of seeds; saliency_ap of maps per class (label k for class k + 1 of masks).
 
@@ -126,8 +131,8 @@ def segmentation(
 
     Example: wsol evaluate segmentation --masks predicted/ --ground-truth VOC2012/SegmentationClass --out voc.json
     """
-    with _evaluation(out) as stack:
-        from wsol_core.data.label_masks import LabelMasks, read_class_names
+    with _evaluation(out, overwrite, [ground_truth, masks, classes, maps, seeds]) as evaluation:
+        from wsol_core.external.label_masks import LabelMasks, read_class_names
         from wsol_core.external.segmentation import evaluate_masks, numbered_classes
 
         if masks is None and maps is None and seeds is None:
@@ -135,30 +140,46 @@ def segmentation(
         truth = LabelMasks(ground_truth)
         predicted, cues = (None if folder is None else LabelMasks(folder) for folder in (masks, seeds))
         names = numbered_classes(truth) if classes is None else read_class_names(classes)
-        _finish(out, evaluate_masks(predicted, truth, names, None if maps is None else _opened(stack, maps), cues))
+        evaluation.write(evaluate_masks(predicted, truth, names, None if maps is None else evaluation.open(maps), cues))
 
 
-def _opened(stack: ExitStack, path: Path) -> "ScoreMaps":
-    from wsol_core.external.score_maps import open_maps
+@dataclass(frozen=True)
+class _Evaluation:
+    """One run of a command: what it opens is closed at its end, and what it writes replaces none of its inputs."""
 
-    return stack.enter_context(open_maps(path))
+    out: Path
+    overwrite: bool
+    inputs: list[Path]
+    stack: ExitStack
 
+    def open(self, path: Path) -> "ScoreMaps":
+        """Score maps, open until the end."""
+        from wsol_core.external.score_maps import open_maps
 
-def _finish(out: Path, outcome: "Outcome") -> None:
-    from wsol_core.external.report import print_outcome, write_outcome
+        return self.stack.enter_context(open_maps(path))
 
-    written = write_outcome(out, outcome)
-    print_outcome(outcome)
-    typer.echo(f"wrote {', '.join(map(str, written))}")
+    def write(self, outcome: "Outcome") -> None:
+        """Write the files and print the figures."""
+        from wsol_core.core.written_files import output_file
+        from wsol_core.external.report import print_outcome, write_outcome
+
+        with output_file(self.out, self.overwrite, self.inputs) as path:
+            written = write_outcome(path, outcome)
+        print_outcome(outcome)
+        typer.echo(f"wrote {', '.join(str(self.out.with_name(each.name)) for each in written)}")
 
 
 @contextmanager
-def _evaluation(out: Path) -> Iterator[ExitStack]:
-    """A stack for what the command opens; bad input becomes one line."""
+def _evaluation(out: Path, overwrite: bool, inputs: Sequence[Path | None]) -> Iterator[_Evaluation]:
+    """Check the output before the work; bad input becomes one line."""
+    from wsol_core.core.written_files import WrittenFiles
+
+    given = [path for path in inputs if path is not None]
     with one_line_errors(), ExitStack() as stack:
         if out.suffix != ".json":
             raise InputError(f"--out {out}: must end in .json")
-        yield stack
+        WrittenFiles(out.parent, out.name, overwrite, given).check([out.name])
+        yield _Evaluation(out, overwrite, given, stack)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from wsol_core.core.errors import InputError
-from wsol_core.core.files import atomic_path
+from wsol_core.core.written_files import output_folder
 from wsol_core.inspect.catalogue import Catalogue
 from wsol_core.inspect.inspection import THRESHOLDS, Inspection
 from wsol_core.inspect.layers import methods
@@ -19,28 +19,30 @@ from wsol_core.inspect.server import PAGE_FILES, page_file
 
 MARK = "<!-- data.js -->"
 """Where the page of a folder loads its data."""
+WRITER = "wsol inspect"
+"""Whose files these are, in the folder's list of written files."""
 
 Answer = dict[str, Any]
 
 
-def write_static(inspection: Inspection, query: PageQuery, most: int, out: Path) -> int:
-    """Write the first `most` images of a filter to the folder `out`, which appears whole or not at all.
+def write_static(inspection: Inspection, query: PageQuery, most: int, out: Path, overwrite: bool) -> int:
+    """Write the first `most` images of a filter to the folder `out`; other files in it stay.
 
     Returns:
         The number of images.
 
     Raises:
-        InputError: no image passes the filter, or `out` holds something else.
+        InputError: no image passes the filter, or a file would replace one of the user's (and `overwrite` is not set)
+            or one that is inspected.
     """
-    if out.exists() and not (out / "data.js").is_file():
-        raise InputError(f"{out}: exists and is no folder of `wsol inspect --static`; name another or remove it")
     rows = inspection.select(query)[:most].tolist()
     if not rows:
         raise InputError("no image passes the filter")
     overview = inspection.overview()
     overview["sets"] = {query.data_set: _without_places(overview["sets"][query.data_set])}
     images = inspection.images(query.data_set, rows, *overview["sets"][query.data_set]["measured"])
-    with atomic_path(out) as folder:
+    inputs = (Path("data"), Path("params.yaml"))
+    with output_folder(out, WRITER, overwrite, inputs, ["data.js", "index.html", *PAGE_FILES]) as folder:
         for name in ("thumbnails", "pictures", "layers"):
             (folder / name).mkdir(parents=True)
         for number, image in enumerate(tqdm(images, "inspect", unit="image", disable=None)):

@@ -22,17 +22,23 @@ def predict(
     threshold: Annotated[float | None, typer.Option(help="Instead of the calibrated one, from 0 to below 1.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images at once.")] = 16,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what OUT holds of other settings.")] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite", help="Replace predictions of other settings, and your own files of the same names."
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="A summary as JSON on standard output.")] = False,
 ) -> None:
     """Boxes, masks and overlays of any images, by a trained network.
 
     Writes to OUT: predictions.json; per image images/NAME.json, masks/NAME.png and overlays/NAME.jpg. A run that was
-    stopped goes on where it was. Boxes are x0, y0, x1, y1 in pixels of the image as displayed, half-open. A network
-    that needs the image's label (cam, bcct, phase_one) takes the class that it finds likeliest. An image that
-    cannot be read is named on standard error and left out; the others go on. WSOL_WORKERS sets the threads.
+    stopped goes on where it was; other files in OUT stay. Boxes are x0, y0, x1, y1 in pixels of the image as displayed,
+    half-open. A network that needs the image's label (cam, bcct, phase_one) takes the class that it finds likeliest. An
+    image that cannot be read is named on standard error and left out; the others go on. WSOL_WORKERS sets the threads.
 
-    Exit codes: 0 all images done; 1 an image could not be read, or bad input.
+    Exit codes: 0 all images done; 1 an image could not be read, bad input, or a file of yours would be replaced (see
+    --overwrite).
 
     Example: wsol predict photos/ --method segmentation-foreground --out found
 
@@ -56,7 +62,8 @@ def predict(
             if model is not None
             else Predictor.of_method(str(method), device, threshold, components)
         )
-        outputs = Outputs(out, predictor, overwrite)
+        inputs = [*(source.path for source in sources), *([] if model is None else [model])]
+        outputs = Outputs(out, predictor, overwrite, inputs)
         done = predict_files(predictor, sources, outputs, batch, lambda line: tqdm.write(line, file=sys.stderr))
     boxes = sum(len(record["boxes"]) for record in done.records)
     if as_json:

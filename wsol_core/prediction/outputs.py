@@ -6,11 +6,13 @@
     OUT/overlays/NAME.jpg      mask and boxes over the picture, its longer side at most 1024 pixels
     OUT/predictions.json       all images of the last run
 
-A later run with the same settings passes over the images that are done and have not changed since.
+A later run with the same settings passes over the images that are done and have not changed since. Other files in OUT
+stay as they are; see `written_files` for what may be replaced.
 """
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from wsol_core.core.errors import InputError
-from wsol_core.core.files import atomic_path, write_json
+from wsol_core.core.written_files import WrittenFiles
 from wsol_core.data.images import Picture, decode
 from wsol_core.prediction.predictor import Prediction, Predictor, Seen
 from wsol_core.prediction.sources import Source
@@ -28,6 +30,9 @@ from wsol_core.visualization.pictures import note, outline, shrink, stretch, wri
 OVERLAY_SIDE = 1024
 TINT = 0.5
 SETTINGS = "settings.json"
+PREDICTIONS = "predictions.json"
+WRITER = "wsol predict"
+"""Whose files these are, in the folder's list of written files."""
 
 Record = dict[str, Any]
 
@@ -38,32 +43,38 @@ class Outputs:
     Args:
         folder: the output.
         predictor: whose predictions.
-        overwrite: whether outputs of other settings may be replaced.
+        overwrite: whether outputs of other settings, and files of the user, may be replaced.
+        inputs: files that the predictions are made of, which are never replaced.
 
     Raises:
-        InputError: the folder holds something else, or predictions of other settings, and `overwrite` is not set.
+        InputError: the folder is a file, or holds predictions of other settings and `overwrite` is not set.
     """
 
-    def __init__(self, folder: Path, predictor: Predictor, overwrite: bool) -> None:
+    def __init__(self, folder: Path, predictor: Predictor, overwrite: bool, inputs: Iterable[Path]) -> None:
         self._folder, self._predictor = folder, predictor
-        settings = {**predictor.card.model_dump(mode="json", exclude={"made_by"}), "network": predictor.digest}
-        self._key = hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=8).hexdigest()
+        self._settings = {**predictor.card.model_dump(mode="json", exclude={"made_by"}), "network": predictor.digest}
+        self._key = hashlib.blake2b(json.dumps(self._settings, sort_keys=True).encode(), digest_size=8).hexdigest()
+        self._files = WrittenFiles(folder, WRITER, overwrite, inputs)
+        self._files.check([SETTINGS, PREDICTIONS])
         path = folder / SETTINGS
-        if folder.exists() and not folder.is_dir():
-            raise InputError(f"--out {folder}: a file; give a folder")
-        if not overwrite and folder.is_dir() and any(folder.iterdir()):
-            if not path.is_file():
-                raise InputError(f"--out {folder}: holds other files; choose another folder, or say --overwrite")
-            if _read(path) != settings:
-                raise InputError(
-                    f"--out {folder}: holds predictions of other settings (see {path}); choose another folder, or say "
-                    "--overwrite"
-                )
-        write_json(path, settings)
+        if not overwrite and path.exists() and _read(path) != self._settings:
+            raise InputError(
+                f"--out {folder}: holds predictions of other settings (see {path}); choose another folder, or say "
+                "--overwrite"
+            )
+
+    def start(self, sources: Iterable[Source]) -> None:
+        """Check that all files of some images may be written, and write the settings.
+
+        Raises:
+            InputError: a file would replace a user's file or an input.
+        """
+        self._files.check(name for source in sources for name in _names(source))
+        self._write_json(SETTINGS, self._settings)
 
     def done(self, source: Source) -> Record | None:
         """What was written of an image, if that is done and the file has not changed since."""
-        path = self._folder / "images" / f"{source.name}.json"
+        path = self._folder / _names(source)[0]
         record = _read(path)
         if not record or record.get("settings") != self._key or record.get("image") != str(source.path):
             return None
@@ -81,10 +92,11 @@ class Outputs:
         picture = decode(source.path)
         height, width = picture.shape[:2]
         found = self._predictor.locate(seen, width, height)
-        mask, overlay = f"masks/{source.name}.png", f"overlays/{source.name}.jpg"
-        with atomic_path(self._folder / mask) as temporary:
+        own, mask, overlay = _names(source)
+        with self._files.writing(mask) as temporary:
             Image.fromarray(found.mask).save(temporary, format="PNG")
-        write_jpeg(self._folder / overlay, draw(picture, found))
+        with self._files.writing(overlay) as temporary:
+            write_jpeg(temporary, draw(picture, found))
         record = {
             "image": str(source.path),
             "name": source.name,
@@ -102,13 +114,17 @@ class Outputs:
             "threshold": self._predictor.card.threshold,
             "settings": self._key,
         }
-        write_json(self._folder / "images" / f"{source.name}.json", record)
+        self._write_json(own, record)
         return record
 
     def finish(self, records: list[Record], failed: list[Record]) -> None:
         """Write `predictions.json`: all images of a run, and those that could not be read."""
-        content = {"settings": _read(self._folder / SETTINGS), "images": records, "failed": failed}
-        write_json(self._folder / "predictions.json", content)
+        self._write_json(PREDICTIONS, {"settings": self._settings, "images": records, "failed": failed})
+        self._files.shorten_list()
+
+    def _write_json(self, name: str, content: Record) -> None:
+        with self._files.writing(name) as temporary:
+            temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def draw(picture: Picture, found: Prediction) -> Picture:
@@ -125,6 +141,11 @@ def draw(picture: Picture, found: Prediction) -> Picture:
         drawn = outline(drawn, box[None], width, height, (red, green, blue), thickness)
     text = "" if found.label is None else f"{found.label} {found.probability or 0:.0%}"
     return note(drawn, text) if text else drawn
+
+
+def _names(source: Source) -> tuple[str, str, str]:
+    """An image's JSON, mask and overlay, below the output folder."""
+    return f"images/{source.name}.json", f"masks/{source.name}.png", f"overlays/{source.name}.jpg"
 
 
 def _read(path: Path) -> Record:

@@ -39,10 +39,14 @@ def predict_files(
         outputs: where to.
         batch: images at once.
         report: gets a line for each image that cannot be read, at once.
+
+    Raises:
+        InputError: an output would replace a user's file or an input; nothing is written then.
     """
     before = [outputs.done(source) for source in sources]
     todo = [source for source, record in zip(sources, before, strict=True) if record is None]
     records = [record for record in before if record is not None]
+    outputs.start(todo)
     kept, failed = len(records), []
     for source, result in _predicted(predictor, todo, outputs, batch):
         if isinstance(result, InputError):
