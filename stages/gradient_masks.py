@@ -5,8 +5,7 @@ from pathlib import Path
 from wsol_core.core.errors import run_stage
 from wsol_core.core.map_store import Kind, MapStore, create
 from wsol_core.core.params import load
-from wsol_core.methods.bcct.binary import largest_parts
-from wsol_core.methods.bcct.ct import MaskParams
+from wsol_core.methods.bcct.masks import MaskParams, largest_parts
 
 DATA = Path("data/localization")
 

@@ -5,7 +5,6 @@ stages `train` and `maps`, `wsol predict`, `export` and `doctor`, and the tests 
 """
 
 import importlib
-import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from wsol_core import methods
 from wsol_core.backbones.create import OnBackbone
 from wsol_core.core import params as parameters
 from wsol_core.core.errors import InputError, nearest
@@ -27,6 +25,9 @@ from wsol_core.engine.training import Loss
 from wsol_core.engine.training_params import NetworkParams
 
 P = TypeVar("P", bound=NetworkParams)
+METHODS = "wsol_core.methods"
+"""The package whose folders are methods: not imported here, as a stage depends on its own method's folder alone."""
+METHODS_FOLDER = Path(__file__).parents[1] / "methods"
 
 
 class Answer(NamedTuple):
@@ -112,7 +113,7 @@ def find_recipe(method: str, network: str = "") -> "Recipe[Any]":
     known = method_names()
     if method not in known:
         raise InputError(f"no method {method!r}{nearest(method, known)}; there are {', '.join(known)}")
-    recipes: dict[str, Recipe[Any]] = importlib.import_module(f"{methods.__name__}.{method}.recipe").RECIPES
+    recipes: dict[str, Recipe[Any]] = importlib.import_module(f"{METHODS}.{method}.recipe").RECIPES
     if not network and len(recipes) == 1:
         return next(iter(recipes.values()))
     if network not in recipes:
@@ -122,13 +123,12 @@ def find_recipe(method: str, network: str = "") -> "Recipe[Any]":
 
 def method_names() -> list[str]:
     """The folders of `wsol_core/methods` that define networks."""
-    names = (module.name for module in pkgutil.iter_modules(methods.__path__))
-    return [name for name in names if Path(methods.__path__[0], name, "recipe.py").is_file()]
+    return sorted(path.parent.name for path in METHODS_FOLDER.glob("*/recipe.py"))
 
 
 def all_recipes() -> "dict[tuple[str, str], Recipe[Any]]":
     """Every recipe by method and network."""
-    found = {name: importlib.import_module(f"{methods.__name__}.{name}.recipe").RECIPES for name in method_names()}
+    found = {name: importlib.import_module(f"{METHODS}.{name}.recipe").RECIPES for name in method_names()}
     return {(name, network): recipe for name, recipes in found.items() for network, recipe in recipes.items()}
 
 

@@ -11,13 +11,14 @@ import numpy.typing as npt
 from pydantic import Field
 from tqdm import tqdm
 
+from wsol_core.core.crf_params import FLOOR, CRFParams
 from wsol_core.core.errors import InputError
 from wsol_core.core.map_store import Kind, MapStore, create
 from wsol_core.core.parallel import in_processes
 from wsol_core.core.regions import upsample
 from wsol_core.data.images import decode
 from wsol_core.data.index import ImageIndex
-from wsol_core.refinement.crf import FLOOR, CRFParams, library, mean_field
+from wsol_core.refinement.crf import library, mean_field
 
 
 class RefineParams(CRFParams):

@@ -18,8 +18,6 @@ Deviation: the layer sees the features' average over positions, the paper's the 
 
 from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -27,12 +25,9 @@ from torch.nn import functional
 
 from wsol_core.backbones.create import Backbone, BackboneParams, OnBackbone, create_backbone
 from wsol_core.core.params import Block
-from wsol_core.core.regions import find_components
 from wsol_core.data.loading import Batch
 from wsol_core.engine.training_params import NetworkParams
 
-FloatMaps = npt.NDArray[np.floating]
-Masks = npt.NDArray[np.uint8]
 Strength = Literal["rank", "value"]
 
 
@@ -168,18 +163,3 @@ def smooth(maps: Tensor, resolution: int, deviation: float) -> Tensor:
     down, across = (weights(side) for side in maps.shape[1:])
     with torch.autocast(maps.device.type, enabled=False):
         return down @ maps @ across.T
-
-
-def largest_parts(maps: FloatMaps, delta: float) -> Masks:
-    """Masks `(B, h, w)`: 1 in the largest part of the pixels from `delta` of their map's maximum on (Eq. 2).
-
-    Parts are 8-connected; between two of one size the first from the top left wins. A constant map, zeros too, gives
-    ones everywhere, as in Eq. 2: it says nothing of where the object is.
-    """
-    above = maps >= delta * maps.max((1, 2), keepdims=True)
-    return np.stack([_largest(binary) for binary in above]) if len(maps) else above.astype(np.uint8)
-
-
-def _largest(binary: npt.NDArray[np.bool_]) -> Masks:
-    numbers, parts = find_components(binary)
-    return np.asarray(numbers == 1 + parts[:, -1].argmax(), dtype=np.uint8)

@@ -9,23 +9,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
 from torch import Tensor, nn
 
-from wsol_core.core.params import Block
 from wsol_core.data.loading import Batch
 from wsol_core.data.targets import ImageTargets
 from wsol_core.engine.targets import Targets, class_labels
 from wsol_core.methods.bcct.pixel_supervision import MaskLoss, answer_loss
-
-
-class MaskParams(Block):
-    """Masks from the maps of a method (Eq. 2)."""
-
-    maps: str
-    """the method whose maps become masks: a binary classifier, or any other"""
-    delta: float = Field(default=0.8, gt=0, le=1)
-    """share of a map's maximum from which on a pixel belongs to the mask; the paper tries .7 to .9"""
 
 
 class LabelledMasks:

@@ -21,7 +21,8 @@ from torch.nn import functional
 
 from wsol_core.backbones.create import Backbone, create_backbone
 from wsol_core.data.loading import Batch
-from wsol_core.methods.bcct.binary import AnswerParams, BinaryNet, frozen_backbone, largest_parts, strength_maps
+from wsol_core.methods.bcct.binary import AnswerParams, BinaryNet, frozen_backbone, strength_maps
+from wsol_core.methods.bcct.masks import largest_parts
 from wsol_core.methods.bcct.pixel_supervision import Answer, ClassificationNet, CTParams, MaskLoss, answer_loss
 
 

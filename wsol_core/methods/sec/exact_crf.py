@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from wsol_core.refinement.crf import CRFParams
+from wsol_core.core.crf_params import CRFParams
 
 ENTRIES_ON_CPU, ENTRIES_ELSEWHERE = 1 << 22, 1 << 26
 """Entries of kernels held at a time, of one image at the least: on a CPU one of 41x41, which stays in its cache."""

@@ -31,12 +31,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wsol_core.backbones.create import Backbone, OnBackbone, create_backbone
+from wsol_core.core.crf_params import FLOOR, CRFParams
 from wsol_core.core.map_store import CLASS_AGNOSTIC
 from wsol_core.data.index import DataSet
 from wsol_core.data.loading import Batch
 from wsol_core.engine.targets import Targets
 from wsol_core.engine.training_params import NetworkParams
-from wsol_core.refinement.crf import FLOOR, CRFParams
 from wsol_core.methods.sec.cues import ABSENT, CUE, ImageCues
 from wsol_core.methods.sec.exact_crf import mean_field
 

@@ -16,6 +16,7 @@ from PIL import Image
 from pydantic import Field
 from tqdm import tqdm
 
+from wsol_core.core.crf_params import FLOOR, CRFParams
 from wsol_core.core.errors import InputError
 from wsol_core.core.files import atomic_path
 from wsol_core.core.map_store import CLASS_AGNOSTIC, IGNORE, MapStore
@@ -24,7 +25,7 @@ from wsol_core.core.params import Block
 from wsol_core.core.regions import upsample
 from wsol_core.data.images import Picture, decode
 from wsol_core.data.index import ImageIndex
-from wsol_core.refinement.crf import FLOOR, CRFParams, library, mean_field
+from wsol_core.refinement.crf import library, mean_field
 from wsol_core.refinement.refine import reduce
 
 FloatArray = npt.NDArray[np.floating]
