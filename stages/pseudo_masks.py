@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 
-from wsol_core.core.boxes import BOX_COLUMNS
+from wsol_core.core.boxes import BOX_COLUMNS, rasterize
 from wsol_core.core.errors import run_stage
 from wsol_core.core.files import read_table
 from wsol_core.core.map_store import CLASS_AGNOSTIC, Kind, create
 from wsol_core.core.params import load
 from wsol_core.data.index import read_index
-from wsol_core.methods.wsfl.pseudo_masks import PseudoMaskParams, rasterize
+from wsol_core.methods.wsfl.pseudo_masks import PseudoMaskParams
 
 DATA = Path("data/localization")
 WRITE_ROWS = 4096

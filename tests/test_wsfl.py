@@ -12,6 +12,7 @@ import yaml
 from stages import foreground_maps as maps_stage
 from stages import train_transferred as transfer_stage
 from wsol_core.backbones.create import BackboneParams
+from wsol_core.core.boxes import rasterize
 from wsol_core.core.errors import InputError
 from wsol_core.core.map_store import CLASS_AGNOSTIC, Kind, MapStore, create
 from wsol_core.data.index import ImageIndex, write_index
@@ -26,7 +27,6 @@ from wsol_core.methods.wsfl.foreground import (
     foreground_loss,
     foreground_maps,
 )
-from wsol_core.methods.wsfl.pseudo_masks import rasterize
 
 PARAMS = ForegroundParams(
     backbone=BackboneParams(name="mobilenetv3_small_050", weights="none"),

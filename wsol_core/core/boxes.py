@@ -67,3 +67,34 @@ def paired_iou(first: Boxes, second: Boxes) -> npt.NDArray[np.float32]:
 def clip(boxes: Boxes, width: float, height: float) -> Boxes:
     """The part of each box that lies inside an image of `width x height`."""
     return np.clip(boxes, 0, np.array([width, height, width, height], dtype=np.float32))
+
+
+def rasterize(boxes: Boxes, widths: npt.ArrayLike, heights: npt.ArrayLike, resolution: int) -> npt.NDArray[np.uint8]:
+    """Masks of boxes on a coarse grid that covers the image: 1 where a cell's centre lies inside the box.
+
+    WSFL (3.3.2) resizes the box to the grid and leaves rounding open: the centre rule rounds each side to the nearest
+    cell border. A box that holds no centre marks the one cell that its own centre lies in.
+
+    `rasterize([[0, 0, 50, 100]], [100], [100], 2)` is `[[[1, 0], [1, 0]]]`.
+
+    Args:
+        boxes: `(N, 4)`, one per image, in its pixels.
+        widths: `(N,)` of the images, in pixels.
+        heights: `(N,)` of the images, in pixels.
+        resolution: side of the masks.
+
+    Returns:
+        `(N, resolution, resolution)` uint8.
+    """
+    extent = np.stack([widths, heights, widths, heights], axis=1).astype(np.float64)
+    x0, y0, x1, y1 = (boxes.astype(np.float64) / extent * resolution).T
+    centres = np.arange(resolution) + 0.5
+
+    def inside(low: npt.NDArray[np.float64], high: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+        hit = (centres >= low[:, None]) & (centres < high[:, None])
+        middle = np.clip(((low + high) / 2).astype(int), 0, resolution - 1)
+        none = ~hit.any(axis=1)
+        hit[none, middle[none]] = True
+        return hit
+
+    return (inside(y0, y1)[:, :, None] & inside(x0, x1)[:, None, :]).astype(np.uint8)

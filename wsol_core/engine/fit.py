@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from wsol_core.core.errors import InputError
+from wsol_core.core.oracle_names import refuse_hidden_oracle
 from wsol_core.core.params import seed
 from wsol_core.core.scratch import scratch_folder
 from wsol_core.data.images import Interpolation
@@ -32,8 +33,9 @@ def fit_network(name: str, recipe: Recipe[Any], params: NetworkParams) -> None:
         params: of the entry.
 
     Raises:
-        InputError: there is no image to train on, or what it sees or starts from does not fit.
+        InputError: there is no image to train on, what it sees or starts from does not fit, or it hides an oracle.
     """
+    refuse_hidden_oracle(name, *(getattr(params, field) for field in INDEX_FIELDS))
     if params.sees != params.index:
         raise InputError(f"networks.{name}.sees: {params.sees}: the network sees images; name {params.index}")
     index = recipe.images(params, read_index(Path(params.index)))

@@ -2,7 +2,7 @@
 
 A pixel is foreground if it lies in any object of its image. Masks of 14x14 cells are the papers' "LR GT", masks as fine
 as the network's input "HR GT", and these for 10 images per class "few-shot GT". Whatever learns from them has a name
-that begins with `oracle-`, so that no reader takes it for a weakly supervised method.
+that begins with `oracle-`, see `core/oracle_names.py`.
 
 Deviation: the few-shot row of the papers takes its images from train-fullsup; here they are drawn from train-weaksup,
 and train-fullsup measures the held-out loss, as for every other network.
@@ -18,14 +18,12 @@ import numpy.typing as npt
 import pandas as pd
 from pydantic import Field
 
-from wsol_core.core.boxes import BOX_COLUMNS
+from wsol_core.core.boxes import BOX_COLUMNS, rasterize
 from wsol_core.core.errors import InputError
 from wsol_core.core.map_store import CLASS_AGNOSTIC, IGNORE, Kind, create
 from wsol_core.core.params import Block
 from wsol_core.data.index import TRAIN_FULLSUP, TRAIN_WEAKSUP, ImageIndex
-from wsol_core.methods.wsfl.pseudo_masks import rasterize
 
-PREFIX = "oracle-"
 WRITE_ROWS = 256
 
 Masks = npt.NDArray[np.uint8]
@@ -42,31 +40,6 @@ class OracleParams(Block):
     """side of the square targets, in cells: 14 for LR GT, the network's input side for HR GT"""
     per_class: int = Field(default=0, ge=0)
     """training images per class, drawn by the seed; 0 for all"""
-
-
-def refuse_plain_name(name: str) -> str:
-    """The name of an oracle.
-
-    Raises:
-        InputError: it does not say that it is one.
-    """
-    if not name.startswith(PREFIX):
-        raise InputError(f"{name!r} learns from ground truth: its name must begin with {PREFIX!r}; rename it")
-    return name
-
-
-def refuse_hidden_oracle(name: str, proposals: str) -> None:
-    """Refuse a detector that learns from an oracle's objectness under a plain name.
-
-    Args:
-        name: of the detector.
-        proposals: its table, such as `objectness/oracle-hr`.
-
-    Raises:
-        InputError: the table's name says that it is an oracle's, the detector's does not.
-    """
-    if proposals.startswith(f"objectness/{PREFIX}"):
-        refuse_plain_name(name)
 
 
 def chosen_images(index: ImageIndex, annotations: pd.DataFrame, params: OracleParams, seed: int) -> pd.DataFrame:
