@@ -1,0 +1,138 @@
+"""Which package may import which (docs/design.md), and that stages depend on what they import."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.pipeline.imports import closure, imported_names
+
+ROOT = Path(__file__).parents[2]
+SOURCES = sorted(path for folder in ("wsol_core", "stages") for path in (ROOT / folder).rglob("*.py"))
+PACKAGES = sorted(path.parent.name for path in (ROOT / "wsol_core").glob("*/__init__.py"))
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+WITH_TORCH = {
+    "ddt_boxes", "gaussian_labels", "train", "maps", "transfer", "proposal_features", "train_detector", "detect",
+}  # fmt: skip
+COMMANDS = {"prediction", "export", "inspect", "configuration", "doctor", "ablations", "cli"}
+
+
+def allowed() -> dict[str, set[str]]:
+    """The table of docs/design.md."""
+    section = (ROOT / "docs/design.md").read_text(encoding="utf-8").split("## Packages")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (\w+) \| [^|]+\|([^|]*)\|$", section, re.MULTILINE)
+    table = {name: {word.strip() for word in names.split(",") if word.strip()} for name, names in rows[1:]}
+    words = {
+        "everything": set(PACKAGES),
+        "everything but the commands": set(PACKAGES) - COMMANDS,
+        "everything but the other commands": (set(PACKAGES) - COMMANDS) | {"configuration"},
+    }
+    return {name: words.get(next(iter(names), ""), names) for name, names in table.items()}
+
+
+def packages_of(path: Path) -> set[str]:
+    """The packages that a file imports; of `methods` the method too."""
+    names = [name.split(".") for name in imported_names(path, ROOT) if name.startswith("wsol_core.")]
+    return {"/".join(parts[1:3]) if parts[1] == "methods" else parts[1] for parts in names}
+
+
+def test_the_table_names_every_package() -> None:
+    assert sorted(allowed()) == PACKAGES
+    assert [path for path in (ROOT / "wsol_core").glob("*.py") if path.name != "__init__.py"] == []
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_packages_import_what_the_table_allows(package: str) -> None:
+    for path in (ROOT / "wsol_core" / package).rglob("*.py"):
+        own = "/".join(path.relative_to(ROOT / "wsol_core").parts[:2]) if package == "methods" else package
+        found = {name if name == own else name.split("/")[0] for name in packages_of(path) - {own}}
+        if package == "methods":
+            assert "methods" not in found, f"{path}: a method imports another"
+        assert found <= allowed()[package], path
+
+
+def test_packages_import_each_other_without_a_circle() -> None:
+    table, order = allowed(), []
+    while rest := [name for name in table if name not in order]:
+        free = [name for name in rest if table[name] - COMMANDS <= set(order) | {name} or name in COMMANDS]
+        assert free, f"a circle among {rest}"
+        order += free
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_stages_depend_on_what_they_import(stage: str) -> None:
+    definition = STAGES[stage].get("do", STAGES[stage])
+    (module,) = re.findall(r"-m (stages\.\w+)", definition["cmd"])
+    deps = [str(dep) for dep in definition["deps"] if str(dep).startswith(("stages/", "wsol_core/"))]
+    own = [dep for dep in deps if dep.endswith("${item.method}")]
+    modules = [module]
+    if own:
+        modules += [
+            f"wsol_core.methods.{path.parent.name}.recipe" for path in ROOT.glob("wsol_core/methods/*/recipe.py")
+        ]
+    for start in modules:
+        method = start.split(".")[2] if start.startswith("wsol_core.methods") else ""
+        declared = [dep.replace("${item.method}", method) for dep in deps]
+        for file in closure(start, ROOT) if start == module else closure(start, ROOT):
+            assert any(file == dep or file.startswith(f"{dep}/") for dep in declared if not dep.endswith("/")), (
+                f"{stage}: {file} is not under its deps"
+            )
+    assert len(definition["deps"]) <= 12
+    imported = {file.rsplit("/", 1)[0] for start in modules for file in closure(start, ROOT)}
+    unused = [dep for dep in deps if not dep.endswith(".py") and "${" not in dep]
+    unused = [dep for dep in unused if not any(folder == dep or folder.startswith(f"{dep}/") for folder in imported)]
+    assert not unused, f"{stage}: depends on {unused}, which it does not import"
+
+
+def test_light_stages_import_no_torch() -> None:
+    names = [f"stages.{name}" for name in STAGES if name not in WITH_TORCH and (ROOT / f"stages/{name}.py").is_file()]
+    code = f"import importlib, sys\nfor name in {names}:\n importlib.import_module(name)\n"
+    code += " assert 'torch' not in sys.modules, name"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_stages_do_not_import_each_other_and_nothing_imports_them() -> None:
+    for path in SOURCES:
+        assert not [name for name in imported_names(path, ROOT) if name.split(".")[0] == "stages"], path
+
+
+def test_package_files_hold_a_docstring_alone() -> None:
+    """No stage depends on them."""
+    files = [path for path in SOURCES if path.name == "__init__.py"]
+    assert len(files) > len(PACKAGES)
+    assert [path for path in files if len(ast.parse(path.read_text()).body) != 1] == []
+    assert [path for path in files if ast.get_docstring(ast.parse(path.read_text())) is None] == []
+
+
+def test_no_module_is_named_for_being_nothing_in_particular() -> None:
+    assert [path for path in SOURCES if path.stem in {"utils", "helpers", "common", "misc"}] == []
+
+
+def test_recipes_alone_are_imported_by_name() -> None:
+    hidden = ("import_module", "__import__", "run_path", "run_module")
+    found = {path.relative_to(ROOT).as_posix() for path in SOURCES if any(word in path.read_text() for word in hidden)}
+    assert found == {"wsol_core/engine/recipe.py"}
+
+
+def test_metrics_read_no_environment_and_start_no_threads() -> None:
+    for path in (ROOT / "wsol_core/metrics").glob("*.py"):
+        names = {name.split(".")[0] for name in imported_names(path, ROOT)}
+        assert not names & {"os", "threading", "concurrent", "multiprocessing", "joblib"}, path
+
+
+def test_one_place_reads_the_number_of_workers() -> None:
+    found = [path for path in SOURCES if re.search(r"environ[^\n]*WSOL_WORKERS", path.read_text(encoding="utf-8"))]
+    assert [path.relative_to(ROOT).as_posix() for path in found] == ["wsol_core/core/parallel.py"]
+
+
+def test_scripts_are_thin_and_few() -> None:
+    scripts = [path for path in (ROOT / "stages").glob("*.py") if path.name != "__init__.py"]
+    assert len(scripts) <= 34
+    assert {path.name: n for path in scripts if (n := len(path.read_text().splitlines())) > 40} == {}
+    assert len((ROOT / "dvc.yaml").read_text().splitlines()) <= 700
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
