@@ -25,7 +25,11 @@ SUFFIXES = {".safetensors": "safetensors", ".onnx": "onnx", ".pt2": "torch"}
 @app.command()
 def boxes(
     source: Annotated[
-        str, typer.Argument(help="A method or detector; or a table below data/SET: pseudo_boxes, objectness/NAME.")
+        str,
+        typer.Argument(
+            help="A method of data/SET/boxes, or a detector; or a table below data/SET: pseudo_boxes, objectness/NAME, "
+            "detections/NAME."
+        ),
     ],
     out: Out,
     form: Annotated[
@@ -84,7 +88,8 @@ def boxes(
 @app.command()
 def masks(
     source: Annotated[
-        str, typer.Argument(help="A method, or below data/SET: pseudo_masks, labels/SOURCE, seeds/NAME, segments/NAME.")
+        str,
+        typer.Argument(help="A method of data/SET/outputs; or below data/SET: targets/NAME, segments/NAME.")
     ],
     out: Out,
     form: Annotated[Literal["png", "coco"], typer.Option("--format", help="See below.")] = "png",
@@ -94,7 +99,7 @@ def masks(
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Masks at the images' own size: of a method's maps, pseudo masks, Gaussian labels, cues, segmentations.
+    """Masks at the images' own size: of a method's maps, of the targets of networks, of segmentations.
 
     png: a folder of IMAGE_ID.png as VOC's: 0 background, 1 + label on a class, 255 nothing said; classes.txt names
     them. coco: a JSON file, run lengths per image and class; what nothing is said of is left out.
@@ -105,9 +110,9 @@ def masks(
 
     Example: wsol export masks segmentation-foreground --out masks
 
-    Example: wsol export masks labels/foreground --split train-weaksup --out labels
+    Example: wsol export masks targets/gaussian-foreground --split train-weaksup --out targets
 
-    Example: wsol export masks pseudo_masks --format coco --out pseudo_masks.json
+    Example: wsol export masks targets/pseudo_masks --format coco --out pseudo_masks.json
     """
     with one_line_errors():
         from wsol_core.core.written_files import output_file
@@ -129,7 +134,7 @@ def masks(
 @app.command()
 def model(
     out: Annotated[Path, typer.Option(help="File that ends in .safetensors, .onnx or .pt2.", show_default=False)],
-    method: Annotated[str | None, typer.Option(help="A trained method of this workspace.")] = None,
+    method: Annotated[str | None, typer.Option(help="A trained network of this workspace.")] = None,
     from_file: Annotated[Path | None, typer.Option("--model", help="An exported .safetensors, instead.")] = None,
     form: Annotated[
         Literal["safetensors", "onnx", "torch"] | None, typer.Option("--format", help="Else by the suffix of OUT.")
@@ -169,11 +174,10 @@ def model(
             if chosen == "safetensors":
                 write_model(checkpoint, card, path)
             else:
+                from wsol_core.engine.recipe import load_network
                 from wsol_core.export import graph
-                from wsol_core.prediction.networks import load_network
 
-                network = load_network(checkpoint, card.kind, len(card.classes))
-                (graph.write_onnx if chosen == "onnx" else graph.write_torch)(network, card, path)
+                (graph.write_onnx if chosen == "onnx" else graph.write_torch)(load_network(checkpoint), card, path)
     _finish({"out": str(out), "format": chosen, "method": card.method, "threshold": card.threshold}, as_json)
 
 

@@ -3,8 +3,8 @@
 Input `images`: `(batch, 3, side, side)` uint8 RGB from 0 to 255; any batch. The whole image is squashed to the square,
 antialiased, with the interpolation that the description names; the normalisation is inside the graph. Output `maps`:
 `(batch, h, w)` float32 in [0, 1]; and `classes`, `(batch, C)` probabilities, of a network that tells classes. A box is
-that of the largest connected part of the map above `threshold`, after a bilinear resize to `localize.resolution`, see
-`regions.map_box`. The description is a JSON text, `wsol` in ONNX's metadata, `wsol export.json` in the program's file.
+that of the largest connected part of the map above `threshold` of `scale`, after a bilinear resize to
+`localize.resolution`, see `regions.map_box`. The description is a JSON text, `wsol` in ONNX's metadata, `wsol export.json` in the program's file.
 
 The graph computes in float32; where the pipeline runs under bf16 autocast, its maps differ by that rounding. Views of
 `inference` are not in the graph: average over them outside.
@@ -13,7 +13,7 @@ The graph computes in float32; where the pipeline runs under bf16 autocast, its 
 import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,8 +24,8 @@ from torch import Tensor, nn
 
 from wsol_core.backbones.create import OnBackbone
 from wsol_core.core.errors import InputError
+from wsol_core.engine.recipe import Answer, TrainedNetwork
 from wsol_core.prediction.model_file import ModelCard
-from wsol_core.prediction.networks import Look, Network
 
 OPSET = 18
 
@@ -33,7 +33,7 @@ OPSET = 18
 class Graph(nn.Module):
     """What is exported: images `(B, 3, side, side)` uint8 to maps, and classes where there are."""
 
-    def __init__(self, model: OnBackbone, look: Look) -> None:
+    def __init__(self, model: OnBackbone, look: Callable[[OnBackbone, Tensor], Answer]) -> None:
         super().__init__()
         self.model = model
         self._look = look
@@ -45,7 +45,7 @@ class Graph(nn.Module):
         return (maps,) if answer.classes is None else (maps, answer.classes.float())
 
 
-def description(network: Network, card: ModelCard) -> dict[str, Any]:
+def description(network: TrainedNetwork, card: ModelCard) -> dict[str, Any]:
     """What a caller has to know: the card, and how images come in."""
     return {
         **card.model_dump(mode="json"),
@@ -53,34 +53,35 @@ def description(network: Network, card: ModelCard) -> dict[str, Any]:
             "channels": "RGB",
             "dtype": "uint8",
             "range": [0, 255],
-            "side": network.side,
+            "side": network.params.training.inference_side,
             "interpolation": network.model.backbone.interpolation,
         },
     }
 
 
-def export_program(network: Network) -> torch.export.ExportedProgram:
+def export_program(network: TrainedNetwork) -> torch.export.ExportedProgram:
     """The network as a program whose batch is free.
 
     Raises:
         InputError: its maps are gradients, which no such program holds.
     """
-    if not network.exportable:
+    if network.recipe.needs_gradients:
         raise InputError("this method's maps are gradients, which a graph does not hold; export it as .safetensors")
-    graph = Graph(network.model, network.look).eval()
-    example = torch.zeros(2, 3, network.side, network.side, dtype=torch.uint8)
+    graph = Graph(network.model, network.recipe.look(network.params)).eval()
+    side = network.params.training.inference_side
+    example = torch.zeros(2, 3, side, side, dtype=torch.uint8)
     with torch.no_grad():
         return torch.export.export(graph, (example,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
 
 
-def write_torch(network: Network, card: ModelCard, path: Path) -> None:
+def write_torch(network: TrainedNetwork, card: ModelCard, path: Path) -> None:
     """Write the program; `torch.export.load(path).module()(images)` runs it."""
     text = json.dumps(description(network, card), sort_keys=True)
     with quiet():
         torch.export.save(export_program(network), path, extra_files={"wsol export.json": text})
 
 
-def write_onnx(network: Network, card: ModelCard, path: Path) -> None:
+def write_onnx(network: TrainedNetwork, card: ModelCard, path: Path) -> None:
     """Write an ONNX model, weights inside.
 
     Raises:

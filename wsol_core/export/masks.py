@@ -21,7 +21,7 @@ from wsol_core.core.regions import Scale, rescale, upsample
 from wsol_core.data.index import ImageIndex, read_index
 from wsol_core.export.coco import ClassMask
 from wsol_core.export.results import OBJECT, chosen_images, find_result, own_labels
-from wsol_core.localization.localize import LocalizeParams, in_threads, read_threshold
+from wsol_core.localization.localize import LocalizeParams, Threshold, in_threads, read_calibration
 from wsol_core.visualization.class_colours import COLOURS
 from wsol_core.visualization.pictures import stretch
 
@@ -65,8 +65,8 @@ def read_masks(set_name: str, source: str, splits: Sequence[str] = (), threshold
 
     Args:
         set_name: `localization` or `detection`.
-        source: a method, or the path of a map store below `data/SET`, without `.h5`: `pseudo_masks`,
-            `labels/foreground`, ...; or of a folder of masks, `segments/NAME`.
+        source: a method (of `outputs/`), or the path of a map store below `data/SET`, without `.h5`:
+            `targets/pseudo_masks`, `outputs/bcct/branch`, ...; or of a folder of masks, `segments/NAME`.
         splits: whose images; none for all.
         threshold: of score maps; None for the method's calibrated one.
 
@@ -81,15 +81,26 @@ def read_masks(set_name: str, source: str, splits: Sequence[str] = (), threshold
         raise InputError(f"data set {index.name!r} has {len(index.classes)} classes; masks can tell {IGNORE - 2} apart")
     if Path(source).parts[:-1] == ("segments",) and (folder / source).is_dir():
         return MaskResults(source, images, index.classes, lambda *image: _read_png(folder / source, *image))
-    path = find_result(folder, source, ("maps", ""), ".h5")
+    path = find_result(folder, source, ("outputs/{}/maps.h5", "targets/{}.h5", "{}.h5"))
     store = MapStore(path)
-    if store.kind is Kind.SCORE and threshold is None:
-        threshold = read_threshold(Path(f"data/localization/thresholds/{path.stem}.json"))
     agnostic = store.kind is not Kind.LABELS and (store.labels == CLASS_AGNOSTIC).any()
-    scale = load(LocalizeParams, "localize").scale if store.kind is Kind.SCORE else "value"
-    painter = Painter(store, index, threshold or 0.0, scale)
+    cut = _threshold(path, threshold) if store.kind is Kind.SCORE else Threshold(0.0, "value")
+    painter = Painter(store, index, cut.value, cut.scale)
     used = agnostic and len(index.classes) in painter.own.values()
     return MaskResults(source, images, classes if used else index.classes, painter.paint)
+
+
+def _threshold(path: Path, threshold: float | None) -> Threshold:
+    """Of the score maps at `path`: the calibrated one of their method, or one chosen by hand.
+
+    Raises:
+        InputError: none is chosen and none is calibrated.
+    """
+    if threshold is not None:
+        return Threshold(threshold, load(LocalizeParams, "localize").scale)
+    if path.name != "maps.h5":
+        raise InputError(f"{path}: no threshold is calibrated for it; give --threshold")
+    return read_calibration(Path(f"data/localization/thresholds/{path.parent.name}.json"))
 
 
 class Painter:

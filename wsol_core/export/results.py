@@ -1,8 +1,9 @@
 """What is exported: images, and boxes or masks of any stage, from the workspace."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
@@ -83,8 +84,8 @@ def read_boxes(
 
     Args:
         set_name: `localization` or `detection`.
-        source: a method or detector, or the path of any table of boxes below `data/SET`, without `.parquet`:
-            `pseudo_boxes`, `objectness/foreground`, ...
+        source: a method (of `boxes/`), a detector (of `detections/`), or the path of any table of boxes below
+            `data/SET`, without `.parquet`: `pseudo_boxes`, `objectness/foreground`, ...
         splits: whose images; none for all.
         min_score: lower ones are left out.
         best_of_labels: keep, of each class that an image is labelled with, the best box alone.
@@ -94,7 +95,7 @@ def read_boxes(
     """
     folder = Path("data", set_name)
     index = read_index(folder / "index.parquet")
-    path = find_result(folder, source, ("boxes", "detections", ""), ".parquet")
+    path = find_result(folder, source, ("boxes/{}.parquet", "detections/{}.parquet", "{}.parquet"))
     table, _ = read_table(path)
     if missing := [column for column in COLUMNS if column not in table.columns]:
         raise InputError(f"{path}: no column {missing[0]!r}, so it is no table of boxes")
@@ -131,18 +132,33 @@ def _best_of_labels(ranked: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
     return ranked.drop_duplicates(["image_id", "label"]).merge(pairs.astype({"label": int}), on=["image_id", "label"])
 
 
-def find_result(folder: Path, source: str, places: Sequence[str], suffix: str) -> Path:
-    """The file of a result: `PLACE/SOURCE` below the data set's folder, the first place that has it.
+def find_result(folder: Path, source: str, patterns: Sequence[str]) -> Path:
+    """The file of a result below the data set's folder.
+
+    Args:
+        folder: `data/SET`.
+        source: its name.
+        patterns: where it may be, `{}` standing for the name; the first that exists counts.
 
     Raises:
         InputError: there is none; those that there are are named.
     """
     outside = not source or Path(source).is_absolute() or ".." in Path(source).parts
-    paths = [] if outside else [folder / place / f"{source}{suffix}" for place in places]
+    paths = [] if outside else [folder / pattern.format(source) for pattern in patterns]
     for path in paths:
         if path.exists():
             return path
-    hidden = {"index", "annotations", "files"}
-    known = {path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob(f"*{suffix}") if suffix}
-    names = sorted(name.removeprefix(f"{places[0]}/") for name in known - hidden if not name.startswith("scores/"))
+    files = (path.relative_to(folder).as_posix() for path in folder.rglob(f"*{Path(patterns[0]).suffix}"))
+    names = sorted({_name_of(place, patterns) for place in files} - {""})
     raise InputError(f"{folder}: no {source!r} to export{nearest(source, names)}; there are {', '.join(names)}")
+
+
+def _name_of(place: str, patterns: Sequence[str]) -> str:
+    """How a file below `data/SET` is asked for; "" for one that is no result."""
+    if re.fullmatch(r"index\.\w+|files\.\w+|truth/.*|proposal_features/.*|outputs/.*/(classes|layers)\.\w+", place):
+        return ""
+    for pattern in patterns:
+        start, end = map(re.escape, pattern.split("{}"))
+        if found := re.fullmatch(f"{start}([^/]+){end}", place):
+            return found[1]
+    return str(PurePosixPath(place).with_suffix(""))

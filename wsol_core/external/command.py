@@ -132,7 +132,7 @@ def segmentation(
     Example: wsol evaluate segmentation --masks predicted/ --ground-truth VOC2012/SegmentationClass --out voc.json
     """
     with _evaluation(out, overwrite, [ground_truth, masks, classes, maps, seeds]) as evaluation:
-        from wsol_core.external.label_masks import LabelMasks, read_class_names
+        from wsol_core.data.label_masks import LabelMasks, read_class_names
         from wsol_core.external.segmentation import evaluate_masks, numbered_classes
 
         if masks is None and maps is None and seeds is None:

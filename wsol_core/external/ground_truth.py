@@ -190,13 +190,13 @@ def _picture_size(root: Path, path: str) -> tuple[int, int]:
 def _prepared(root: Path, split: str) -> Truth:
     index = read_index(root / "index.parquet")
     images = index.split(split)
-    boxes = read_annotations(root / "annotations.parquet")
+    boxes = read_annotations(root / "truth" / "annotations.parquet")
     kept = boxes[boxes["image_id"].isin(images["image_id"])]
 
     partly = _partly_masked(kept)
 
     def mask(name: str) -> Mask | None:
-        file = root / "masks" / f"{name}.png"
+        file = root / "truth" / "masks" / f"{name}.png"
         if name in partly or not file.is_file():
             return None
         with Image.open(file, formats=["PNG"]) as picture:

@@ -11,13 +11,13 @@ from pydantic import ValidationError
 from wsol_core.core.boxes import BOX_COLUMNS, Boxes, iou
 from wsol_core.core.errors import InputError
 from wsol_core.core.map_store import CLASS_AGNOSTIC
-from wsol_core.core.regions import boxes_at_thresholds, map_boxes
+from wsol_core.core.regions import Scale, boxes_at_thresholds, map_boxes
 from wsol_core.data.index import ImageIndex
 from wsol_core.inspect import reading
 from wsol_core.inspect.layers import Layer, find_layers
 from wsol_core.inspect.outcomes import Outcomes, measure
 from wsol_core.inspect.workspaces import Workspace
-from wsol_core.localization.localize import LocalizeParams, read_threshold
+from wsol_core.localization.localize import LocalizeParams, Threshold, read_calibration
 
 TABLES = ("boxes", "detections")
 """Folders whose tables of boxes are measured."""
@@ -92,10 +92,15 @@ class Catalogue:
         order = list(self._params().get("methods") or ())
         return dict(sorted(found.items(), key=lambda pair: order.index(pair[0]) if pair[0] in order else len(order)))
 
-    def threshold(self, method: str) -> float | None:
-        """The threshold that `calibrate` chose."""
+    def threshold(self, method: str) -> Threshold | None:
+        """The threshold that `calibrate` chose, with its scale."""
         path = self._locate(f"thresholds/{method}.json")
-        return read_threshold(path) if path else None
+        return read_calibration(path) if path else None
+
+    def scale(self, method: str) -> Scale:
+        """What the slider's thresholds are of: the calibrated scale, unless each image has a threshold of its own."""
+        chosen = self.threshold(method)
+        return self.localize_params().scale if chosen is None or chosen.scale == "otsu" else chosen.scale
 
     def localize_params(self) -> LocalizeParams:
         """The workspace's parameters of `localize`."""
@@ -106,7 +111,7 @@ class Catalogue:
 
     def reference(self) -> tuple[str, pd.DataFrame]:
         """What boxes are held against, and its name: ground truth, else pseudo boxes, else nothing."""
-        for name, title in (("annotations.parquet", GROUND_TRUTH), ("pseudo_boxes.parquet", PSEUDO_BOXES)):
+        for name, title in (("truth/annotations.parquet", GROUND_TRUTH), ("pseudo_boxes.parquet", PSEUDO_BOXES)):
             path = self._locate(name)
             if path is not None and len(table := reading.table(path)):
                 return title, table
@@ -119,29 +124,33 @@ class Catalogue:
         if path is None:
             return None
         files = [path, self._required("index.parquet")]
-        files += filter(None, map(self._locate, ("annotations.parquet", "pseudo_boxes.parquet")))
+        files += filter(None, map(self._locate, ("truth/annotations.parquet", "pseudo_boxes.parquet")))
         stamps = tuple(reading.stamp(each) for each in files)
         if method not in self._outcomes or self._outcomes[method][0] != stamps:
             self._outcomes[method] = stamps, measure(self.index.table, reading.table(path), self.reference()[1])
         return self._outcomes[method][1]
 
-    def boxes_at(self, method: str, image_id: str, label: int, thresholds: list[float]) -> list[Boxes] | None:
+    def boxes_at(
+        self, method: str, image_id: str, label: int, thresholds: list[float], scale: Scale
+    ) -> list[Boxes] | None:
         """For each of the ascending thresholds the boxes `(N, 4)` that `localize` gives there; None without a map."""
         score_map = self.find_map(f"maps/{method}", image_id, label)
         position = self.position(image_id)
         if score_map is None or position is None:
             return None
         block, size = self.localize_params(), self.index.table[["width", "height"]].iloc[position]
-        place = (int(size["width"]), int(size["height"]), block.resolution, block.scale)
+        place = (int(size["width"]), int(size["height"]), block.resolution, scale)
         if block.components == "all":
             return [map_boxes(score_map, threshold, *place, block.min_area)[0] for threshold in thresholds]
         return list(boxes_at_thresholds(score_map, np.array(thresholds), *place)[:, None])
 
     def find_map(self, key: str, image_id: str, label: int) -> npt.NDArray[np.float32] | None:
-        """The map of an image for a label, or its class-agnostic one, in the store of a layer."""
+        """The map of an image for a label, or its class-agnostic one, in the store of a layer; or the layer's part."""
         layer = self.layers().get(key)
         path = self.file_of(layer) if layer else None
-        return reading.store(path).find(image_id, label) if path else None
+        if layer is None or path is None:
+            return None
+        return reading.store(path).find(image_id, label if layer.part is None else layer.part)
 
     def shown(self, several: list[Boxes], image_id: str, label: int) -> list[dict[str, Any]]:
         """Each of several arrays of boxes as numbers, and the first box's best IoU with the image's reference."""

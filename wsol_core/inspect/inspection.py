@@ -20,6 +20,7 @@ from wsol_core.inspect.overview import Answer, describe
 from wsol_core.inspect.queries import ImageQuery, LayerQuery, LiveQuery, PageQuery, PictureQuery
 from wsol_core.inspect.refusals import RefusalError
 from wsol_core.inspect.workspaces import Workspace
+from wsol_core.localization.localize import Threshold
 from wsol_core.metrics.localization import threshold_grid
 
 PAGE = 60
@@ -133,13 +134,15 @@ class Inspection:
         layers = catalogue.layers()
         if f"maps/{query.method}" not in layers:
             raise RefusalError(f"no maps of method {query.method!r}{nearest(query.method, methods(layers))}")
-        threshold = catalogue.threshold(query.method) if query.threshold is None else query.threshold
-        if threshold is None:
+        chosen = catalogue.threshold(query.method)
+        if query.threshold is not None:
+            chosen = Threshold(query.threshold, catalogue.scale(query.method))
+        if chosen is None:
             raise RefusalError(f"method {query.method!r} has no calibrated threshold; name one")
-        found = catalogue.boxes_at(query.method, query.id, label, [threshold])
+        found = catalogue.boxes_at(query.method, query.id, label, [chosen.value], chosen.scale)
         if found is None:
             raise RefusalError(f"method {query.method!r} has no map of this image")
-        return {"threshold": threshold} | catalogue.shown(found, query.id, label)[0]
+        return {"threshold": chosen.value, "scale": chosen.scale} | catalogue.shown(found, query.id, label)[0]
 
     def thumbnail(self, query: PictureQuery) -> bytes:
         """A small JPEG."""

@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Literal
 
+from wsol_core.core.errors import InputError
+from wsol_core.inspect import reading
 from wsol_core.inspect.workspaces import Workspace
 
 Kind = Literal["boxes", "store", "instances", "class_mask"]
@@ -27,6 +29,7 @@ class Layer:
         path: its file or folder, relative to the project.
         colour: of its lines, a name that the page's style sheet knows; "" where it is a picture.
         most: the boxes shown, those of the highest score; 0 for all.
+        part: the label of its maps where that is no class; None where the image's label tells which map is shown.
     """
 
     key: str
@@ -36,11 +39,12 @@ class Layer:
     path: str
     colour: str = ""
     most: int = 0
+    part: int | None = None
 
 
 @dataclass(frozen=True)
 class _Family:
-    """Layers of one shape; `place` below `data/SET` ends in `*` or `*.suffix` where there is one for each name."""
+    """Layers of one shape; a `*` in `place`, below `data/SET`, stands for the name of each of them."""
 
     key: str
     group: str
@@ -49,16 +53,20 @@ class _Family:
     place: str
     colour: str = ""
     most: int = 0
+    parted: bool = False
+    """whether the labels of its stores are no classes but parts, a layer each"""
 
 
+INSIDE = "inside the networks"
 FAMILIES = (
-    _Family("truth", "ground truth", "boxes", "boxes", "annotations.parquet", "truth"),
-    _Family("masks", "ground truth", "masks", "instances", "masks"),
+    _Family("truth", "ground truth", "boxes", "boxes", "truth/annotations.parquet", "truth"),
+    _Family("masks", "ground truth", "masks", "instances", "truth/masks"),
     _Family("pseudo", "pseudo labels", "pseudo box", "boxes", "pseudo_boxes.parquet", "pseudo"),
-    _Family("pseudo-mask", "pseudo labels", "low-resolution mask", "store", "pseudo_masks.h5"),
-    _Family("maps", "maps", "{}", "store", "maps/*.h5"),
-    _Family("labels", "pseudo labels", "labels from {}", "store", "labels/*.h5"),
-    _Family("seeds", "segmentation", "cues {}", "store", "seeds/*.h5"),
+    _Family("targets", "pseudo labels", "targets: {}", "store", "targets/*.h5"),
+    _Family("maps", "maps", "{}", "store", "outputs/*/maps.h5"),
+    _Family("layers", INSIDE, "{}", "store", "outputs/*/layers.h5", parted=True),
+    _Family("branch", INSIDE, "{}: branch", "store", "outputs/*/branch.h5"),
+    _Family("saliency", INSIDE, "{}: saliency", "store", "outputs/*/saliency.h5"),
     _Family("segments", "segmentation", "{}", "class_mask", "segments/*"),
     _Family("proposals", "proposals", "first in rank", "boxes", "proposals.parquet", "proposal", PROPOSALS_SHOWN),
     _Family("objectness", "proposals", "by {}", "boxes", "objectness/*.parquet", "proposal", PROPOSALS_SHOWN),
@@ -80,15 +88,37 @@ def methods(layers: dict[str, Layer]) -> list[str]:
 
 
 def _members(workspace: Workspace, data_set: str, family: _Family) -> Iterator[Layer]:
-    place = PurePosixPath("data", data_set, family.place)
-    suffix = place.name.removeprefix("*") if place.name.startswith("*") else None
-    for entry in workspace.entries(str(place.parent)):
-        name = entry.removesuffix(suffix) if suffix is not None and entry.endswith(suffix) else ""
-        if suffix is None and entry == place.name:
-            key, title = family.key, family.title
-        elif name and NAME.fullmatch(name) and (suffix or "." not in name):
-            key, title = f"{family.key}/{name}", family.title.format(name)
-        else:
+    for name, path in _files(workspace, f"data/{data_set}/{family.place}"):
+        key = f"{family.key}/{name}" if name else family.key
+        title = TITLES.get(key, family.title.format(name))
+        layer = Layer(key, family.group, title, family.kind, path, family.colour, family.most)
+        parts = _parts(workspace, path) if family.parted else []
+        if not parts:
+            yield layer
+        for number, part in enumerate(parts, start=1):
+            yield replace(layer, key=f"{key}/{part}", title=f"{title}: layer {number} of {len(parts)}", part=part)
+
+
+def _files(workspace: Workspace, place: str) -> Iterator[tuple[str, str]]:
+    """The files and folders of a place with a `*`, with the names that it stands for; "" of a place without one."""
+    if "*" not in place:
+        if PurePosixPath(place).name in workspace.entries(str(PurePosixPath(place).parent)):
+            yield "", place
+        return
+    folder, rest = place.split("/*")
+    suffix, _, inner = rest.partition("/")
+    for entry in workspace.entries(folder):
+        name = entry.removesuffix(suffix) if entry.endswith(suffix) else ""
+        if not NAME.fullmatch(name) or (not suffix and "." in name):
             continue
-        path = str(place.with_name(entry))
-        yield Layer(key, family.group, TITLES.get(key, title), family.kind, path, family.colour, family.most)
+        if not inner or inner in workspace.entries(f"{folder}/{entry}"):
+            yield name, f"{folder}/{entry}" + (f"/{inner}" if inner else "")
+
+
+def _parts(workspace: Workspace, path: str) -> list[int]:
+    """The labels of a store; none of a damaged one, which says so when it is looked at."""
+    file = workspace.locate(path)
+    try:
+        return sorted({int(label) for label in reading.store(file).labels}) if file else []
+    except InputError:
+        return []

@@ -34,5 +34,10 @@ def _holdings(catalogue: Catalogue) -> Answer:
             {name: getattr(layer, name) for name in LAYER_FIELDS} | {"origin": origin(catalogue.workspace, layer.path)}
             for layer in layers.values()
         ],
-        "methods": {name: catalogue.threshold(name) for name in methods(layers)},
+        "methods": {name: _threshold(catalogue, name) for name in methods(layers)},
     }
+
+
+def _threshold(catalogue: Catalogue, method: str) -> Answer | None:
+    chosen = catalogue.threshold(method)
+    return None if chosen is None else {"threshold": chosen.value, "scale": chosen.scale}

@@ -14,7 +14,7 @@ from wsol_core.external.command import one_line_errors
 def predict(
     images: Annotated[list[Path], typer.Argument(help="Image files, and folders of them.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder for JSON, masks and overlays.", show_default=False)],
-    method: Annotated[str | None, typer.Option(help="A trained method of this workspace.")] = None,
+    method: Annotated[str | None, typer.Option(help="A trained network of this workspace.")] = None,
     model: Annotated[Path | None, typer.Option(help="A file of `wsol export model`, instead of a method.")] = None,
     components: Annotated[
         Literal["largest", "all"] | None, typer.Option(help="One box per image, or one per object; else as trained.")
@@ -34,7 +34,7 @@ def predict(
 
     Writes to OUT: predictions.json; per image images/NAME.json, masks/NAME.png and overlays/NAME.jpg. A run that was
     stopped goes on where it was; other files in OUT stay. Boxes are x0, y0, x1, y1 in pixels of the image as displayed,
-    half-open. A network that needs the image's label (cam, bcct, phase_one) takes the class that it finds likeliest. An
+    half-open. A network whose maps are of the image's label takes the class that it finds likeliest. An
     image that cannot be read is named on standard error and left out; the others go on. WSOL_WORKERS sets the threads.
 
     Exit codes: 0 all images done; 1 an image could not be read, bad input, or a file of yours would be replaced (see

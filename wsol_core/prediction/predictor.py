@@ -24,9 +24,9 @@ from wsol_core.core.regions import map_box, map_boxes
 from wsol_core.data.images import Interpolation, Picture, decode, decode_squashed
 from wsol_core.engine.devices import supported_precision
 from wsol_core.engine.inference import average_views
+from wsol_core.engine.recipe import Answer, TrainedNetwork, load_network
 from wsol_core.prediction.masks import instance_mask
 from wsol_core.prediction.model_file import ModelCard, read_card
-from wsol_core.prediction.networks import Answer, Network, load_network
 from wsol_core.prediction.workspace import find_method, with_threshold
 
 AnyImage = str | Path | Image.Image | Picture
@@ -73,15 +73,16 @@ class Predictor:
         digest: of its weights.
 
     Raises:
-        InputError: there is no such device.
+        InputError: there is no such device, or the network has no maps.
     """
 
-    def __init__(self, network: Network, card: ModelCard, device: str = "auto") -> None:
-        self.card, self.side, self.digest = card, network.side, weights_digest(network.model)
+    def __init__(self, network: TrainedNetwork, card: ModelCard, device: str = "auto") -> None:
+        training = network.params.training
+        self.card, self.side, self.digest = card, training.inference_side, weights_digest(network.model)
+        self._look = network.recipe.look(network.params)
         self._device = find_device(device)
         self._model = network.model.eval().to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._network = network
-        self._autocast = supported_precision(network.precision, self._device.type) == "bf16-mixed"
+        self._autocast = supported_precision(training.precision, self._device.type) == "bf16-mixed"
 
     @classmethod
     def load(
@@ -118,8 +119,7 @@ class Predictor:
         if components is not None:
             localize = card.localize.model_copy(update={"components": components})
             card = card.model_copy(update={"localize": localize})
-        network = load_network(path, card.kind, len(card.classes))
-        return cls(network, card, device)
+        return cls(load_network(path), card, device)
 
     def boxes(self, image: AnyImage) -> Boxes:
         """The boxes `(N, 4)` of an image: a path, a PIL image, or `(H, W, 3)` uint8 RGB.
@@ -156,7 +156,7 @@ class Predictor:
         answers: list[Answer] = []
 
         def predict(model: OnBackbone, view: Tensor, _: Tensor) -> Tensor:
-            answers.append(self._network.look(model, view))
+            answers.append(self._look(model, view))
             return answers[-1].maps[:, None]
 
         images = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).to(self._device)
@@ -170,14 +170,13 @@ class Predictor:
     def locate(self, seen: Seen, width: int, height: int) -> Prediction:
         """The boxes of what was seen of an image of `width x height`, and the rest of a prediction."""
         score_map, params, threshold = seen.score_map, self.card.localize, self.card.threshold
+        resolution, scale = params.resolution, self.card.scale
         if params.components == "all":
-            boxes, scores = map_boxes(
-                score_map, threshold, width, height, params.resolution, params.scale, params.min_area
-            )
+            boxes, scores = map_boxes(score_map, threshold, width, height, resolution, scale, params.min_area)
         else:
-            boxes = map_box(score_map, threshold, width, height, params.resolution, params.scale)[None]
+            boxes = map_box(score_map, threshold, width, height, resolution, scale)[None]
             scores = score_map.max(keepdims=True)[0]
-        mask = instance_mask(score_map, boxes, width, height, threshold, params)
+        mask = instance_mask(score_map, boxes, width, height, threshold, resolution, scale)
         if seen.classes is None:
             return Prediction(boxes, scores, mask, score_map, None, None)
         best = int(seen.classes.argmax())

@@ -99,7 +99,7 @@ function addLayer(stage, lines, layer, layers, view, rev) {
   if (!address) return;
   const picture = element("img", { className: "layer", alt: "", src: address, onerror: () => picture.remove() });
   picture.dataset.layer = layer.key;
-  picture.classList.toggle("smooth", layer.group === "maps");
+  picture.classList.toggle("smooth", ["maps", "inside the networks"].includes(layer.group));
   picture.style.opacity = opacity / 100;
   stage.append(picture);
 }

@@ -84,8 +84,14 @@ function drawLive(panel, found, opacity) {
   if (found?.boxes && opacity !== undefined) outline(lines, found.boxes, `rev${panel.dataset.rev}`, opacity);
   for (const made of [...lines.children].slice(before)) made.dataset.live = "";
   const iou = found?.iou === null || found?.iou === undefined ? "" : `, IoU ${percent(found.iou)}`;
-  const text = found?.error ?? (found ? `at ${Number(found.threshold.toFixed(4))}${iou}` : "");
+  const text = found?.error ?? (found ? `at ${thresholdText(found)}${iou}` : "");
   panel.querySelector(".figure").textContent = text;
+}
+
+// Each image has a threshold of its own by Otsu's rule; a score of 0.5 needs no scale beside it.
+function thresholdText({ threshold, scale }) {
+  if (scale === "otsu") return "Otsu's threshold";
+  return `${Number(threshold.toFixed(4))}${scale === "value" ? "" : ` (${scale})`}`;
 }
 
 function stopOf(value) {
