@@ -1,4 +1,4 @@
-"""Propose the regions of a method's maps of the detection set: `python -m stages.map_proposals NAME`."""
+"""Regions of a method's maps of the detection set as proposals. Usage: map_proposals NAME."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ DATA = Path("data/detection")
 def main(name: str) -> None:
     """Write all boxes to `data/detection/proposals/NAME.parquet`."""
     params = load(MapProposalParams, f"map_proposals.{name}")
-    with MapStore(DATA / "maps" / f"{params.maps}.h5") as store:
+    with MapStore(DATA / "outputs" / params.maps / "maps.h5") as store:
         found = propose(read_index(DATA / "index.parquet"), store, params)
     write_table(DATA / "proposals" / f"{name}.parquet", found)
 

@@ -1,4 +1,4 @@
-"""Read others' proposals for the detection set: `python -m stages.proposal_files NAME`."""
+"""Proposals of others for the detection set. Usage: proposal_files NAME."""
 
 from pathlib import Path
 

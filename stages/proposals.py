@@ -1,4 +1,4 @@
-"""Keep the first proposals of a source, those that are large enough: `python -m stages.proposals SET`."""
+"""The first proposals of a source that are large enough. Usage: proposals SET."""
 
 from pathlib import Path
 

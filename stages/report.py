@@ -12,10 +12,10 @@ from wsol_core.core.map_store import MapStore
 from wsol_core.data.class_masks import ClassMasks
 from wsol_core.data.index import TEST, TRAIN_WEAKSUP, read_annotations, read_index
 from wsol_core.data.label_masks import LabelMasks
+from wsol_core.proposals.objectness import ObjectnessParams
 from wsol_core.visualization.class_sheets import heat_maps, segmentations
 from wsol_core.visualization.contact_sheets import (
     Draw,
-    ObjectnessParams,
     Report,
     ReportParams,
     draw_boxes,

@@ -1,4 +1,4 @@
-"""Score every proposal of a data set by the mean of a method's map inside it."""
+"""Score every proposal by the mean of a method's map inside it (WSFL 3.5). Usage: score_proposals SET METHOD."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ def main(data_set: str, method: str) -> None:
     """Write `data/SET/objectness/METHOD.parquet`."""
     folder = Path("data", data_set)
     proposals, _ = read_table(folder / "proposals.parquet")
-    with MapStore(folder / "maps" / f"{method}.h5") as store:
+    with MapStore(folder / "outputs" / method / "maps.h5") as store:
         scored = score_proposals(proposals, read_index(folder / "index.parquet"), store)
     write_table(folder / "objectness" / f"{method}.parquet", scored)
 

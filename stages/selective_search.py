@@ -1,4 +1,4 @@
-"""Selective search in every image of the detection set: `python -m stages.selective_search NAME`."""
+"""Selective search in every image of the detection set. Usage: selective_search NAME."""
 
 from pathlib import Path
 

@@ -28,11 +28,11 @@ class FileParams(Block):
     """Whose proposals."""
 
     path: str
-    """A `.mat`, `.npz` or `.json` file of ready-made proposals, or a folder of such files."""
+    """a `.mat`, `.npz` or `.json` file of ready-made proposals, or a folder of such files"""
     coordinates: Literal["yxyx_inclusive", "xyxy_inclusive", "xyxy", "xywh", "xywh_from_1"]
-    """Of the boxes. `*_inclusive` count from 1 and their last pixel belongs to the box (`yxyx_inclusive` is MATLAB's
+    """of the boxes: `*_inclusive` count from 1 and their last pixel belongs to the box (`yxyx_inclusive` is MATLAB's
     selective search and MCG); `xyxy` is half-open and `xywh` corner and sides (COCO), both counting from 0;
-    `xywh_from_1` are edge boxes."""
+    `xywh_from_1` are edge boxes"""
 
 
 def read_proposals(index: ImageIndex, params: FileParams) -> pd.DataFrame:
@@ -52,7 +52,7 @@ def read_proposals(index: ImageIndex, params: FileParams) -> pd.DataFrame:
     the order is the rank. Names outside the index are passed over.
 
     Returns:
-        A table of boxes by `image_id` and rank, as `wsol_core.proposals.selection.proposal_rows` makes it.
+        A table of boxes by `image_id` and rank, see `proposal_rows`.
 
     Raises:
         InputError: a file is missing, damaged, of another layout, or would have to be unpickled; an image of the index

@@ -20,11 +20,11 @@ class MapProposalParams(Block):
     """Whose maps, and how finely they are cut."""
 
     maps: str
-    """The method whose maps of the detection set are cut."""
-    resolution: int = Field(ge=1)
-    """Side of the square grid on which regions are found."""
-    step: float = Field(gt=0, lt=1)
-    """Distance between thresholds, from 0 up to 1."""
+    """NAME of the outputs of the detection set whose maps are cut"""
+    resolution: int = Field(default=112, ge=1)
+    """side of the square grid on which regions are found"""
+    step: float = Field(default=0.05, gt=0, lt=1)
+    """distance between thresholds, from 0 up to 1"""
 
 
 def propose(index: ImageIndex, store: MapStore, params: MapProposalParams) -> pd.DataFrame:
@@ -35,7 +35,7 @@ def propose(index: ImageIndex, store: MapStore, params: MapProposalParams) -> pd
     with the box's surroundings. Of an image with a map per label all maps are cut, each box scored by its own map.
 
     Returns:
-        A table of boxes by `image_id` and rank, as `proposals.proposal_rows` makes it.
+        A table of boxes by `image_id` and rank, see `proposal_rows`.
 
     Raises:
         InputError: the store holds labels, not scores or masks, or an image has no map.

@@ -11,10 +11,20 @@ from tqdm import tqdm
 from wsol_core.core.boxes import BOX_COLUMNS, Boxes
 from wsol_core.core.errors import InputError
 from wsol_core.core.map_store import Kind, MapStore
+from wsol_core.core.params import Block
 from wsol_core.data.index import ImageIndex
 
 STEPS = 65535
 MAX_PIXELS = 1 << 23
+
+
+class ObjectnessParams(Block):
+    """Which proposals are scored by which maps."""
+
+    sets: tuple[str, ...] = ()
+    """data sets whose proposals are scored"""
+    methods: tuple[str, ...] = ()
+    """NAMES of the outputs whose maps score them"""
 
 
 def objectness(score_map: npt.NDArray[np.float32], boxes: Boxes, width: int, height: int) -> npt.NDArray[np.float32]:

@@ -19,12 +19,12 @@ from wsol_core.data.index import ImageIndex
 class ProposalParams(Block):
     """Which proposals are kept."""
 
-    source: str
-    """Whose: a name in `selective_search`, `proposal_files` or `map_proposals`."""
-    min_side: float = Field(ge=0)
-    """Pixels of the original picture; boxes with a shorter side are left out."""
-    max_proposals: int = Field(ge=1)
-    """Per picture; the first in rank are kept."""
+    source: str = "selective-search"
+    """NAME of an entry of `selective_search`, `proposal_files` or `map_proposals`"""
+    min_side: float = Field(default=20, ge=0)
+    """pixels of the original picture; boxes with a shorter side are left out"""
+    max_proposals: int = Field(default=2000, ge=1)
+    """per picture, the first in rank"""
 
 
 def distinct(boxes: Boxes, width: int, height: int) -> Boxes:
