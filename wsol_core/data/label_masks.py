@@ -8,7 +8,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from wsol_core.core.errors import InputError
-from wsol_core.datasets.listing import image_id, is_inside, walk
+from wsol_core.data.paths import image_id, is_inside, walk
 
 Labels = npt.NDArray[np.uint8]
 

@@ -1,10 +1,8 @@
 """What a reader is asked for and what it answers, and which paths of a root may be read at all."""
 
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -12,9 +10,9 @@ import numpy.typing as npt
 import pandas as pd
 from pydantic import Field, field_validator
 
-from wsol_core.core.errors import InputError
 from wsol_core.core.params import Block
 from wsol_core.data.index import ANNOTATION_COLUMNS, SPLITS
+from wsol_core.data.paths import leaves_root
 
 InstanceMask = npt.NDArray[np.uint8]
 VOID = 255
@@ -53,7 +51,7 @@ class DataParams(Block):
     @field_validator("source")
     @classmethod
     def _inside_project(cls, source: str) -> str:
-        if not source or _leaves(source):
+        if not source or leaves_root(source):
             raise ValueError("not a path inside the project; a root elsewhere is found by the set's name")
         return source
 
@@ -106,17 +104,6 @@ class Listing:
     problems: tuple[Problem, ...] = ()
 
 
-def image_id(path: str) -> str:
-    """The id of the image at `path`: the path without its suffix."""
-    folder, slash, name = path.rpartition("/")
-    return f"{folder}{slash}{name.rpartition('.')[0] or name}"
-
-
-def below(folder: str, path: str) -> str:
-    """`path` counted from `folder`; an absolute one stays absolute, so that `is_inside` refuses it."""
-    return str(PurePosixPath(folder, path))
-
-
 def listed(rows: Sequence[tuple[str, str, str, list[int]]]) -> pd.DataFrame:
     """The `images` of a listing from rows in the order of `LISTED_COLUMNS`."""
     return pd.DataFrame(rows, columns=list(LISTED_COLUMNS))
@@ -128,53 +115,8 @@ def annotated(rows: Sequence[tuple[str, int, float, float, float, float, bool, i
     return pd.DataFrame(rows, columns=list(ANNOTATION_COLUMNS)).astype(types | {"instance": "int64"})
 
 
-def walk(root: Path, folder: str = "") -> Iterator[str]:
-    """Paths, relative to `root`, of all files under `root/folder` in no order; hidden ones and linked folders are not.
-
-    Raises:
-        InputError: a name is not valid UTF-8.
-    """
-    pending = [folder]
-    while pending:
-        here = pending.pop()
-        with os.scandir(root / here) as entries:
-            for entry in entries:
-                path = f"{here}/{entry.name}" if here else entry.name
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir(follow_symlinks=False):
-                    pending.append(path)
-                elif entry.is_file():
-                    yield _valid(path)
-
-
 def linked_folders(root: Path, folder: str) -> list[Problem]:
     """The links to folders right below `root/folder`, which `walk` does not follow."""
     links = (place for place in (root / folder).iterdir() if place.is_symlink() and place.is_dir())
     paths = sorted(link.relative_to(root).as_posix() for link in links)
     return [Problem(path, path, OUTSIDE_ROOT) for path in paths]
-
-
-def is_inside(root: Path, path: str) -> bool:
-    """Whether `path` is relative to `root` and stays inside it, links followed."""
-    if _leaves(path) or not _folder_is_inside(root, path.rpartition("/")[0]):
-        return False
-    place = root / path
-    return not place.is_symlink() or place.resolve().is_relative_to(root.resolve())
-
-
-@lru_cache(maxsize=1 << 14)
-def _folder_is_inside(root: Path, folder: str) -> bool:
-    return (root / folder).resolve().is_relative_to(root.resolve())
-
-
-def _leaves(path: str) -> bool:
-    return path.startswith("/") or ".." in path.split("/") or "\0" in path
-
-
-def _valid(path: str) -> str:
-    try:
-        path.encode()
-    except UnicodeEncodeError as error:
-        raise InputError(f"{path!r}: the name is not valid UTF-8; rename the file") from error
-    return path

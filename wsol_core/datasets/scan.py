@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from wsol_core.core.errors import InputError
 from wsol_core.data.images import UNREADABLE, Inspection, digest_only, inspect
-from wsol_core.datasets.listing import is_inside, walk
+from wsol_core.data.paths import is_inside, walk
 
 MISSING = "listed but missing"
 BATCH = 2000

@@ -59,15 +59,15 @@ class SetParams(Block):
 class DemoParams(Block):
     """The composed demo."""
 
-    seed: int = Field(ge=0)
+    seed: int = Field(default=0, ge=0)
     """Seed of every picture."""
-    jpeg_quality: int = Field(ge=50, le=100)
+    jpeg_quality: int = Field(default=88, ge=50, le=100)
     """Quality of the JPEG files."""
-    visible: float = Field(gt=0, le=1)
+    visible: float = Field(default=0.6, gt=0, le=1)
     """Least share of an object that the frame and the other objects leave visible."""
-    clutter: float = Field(ge=0, le=1)
+    clutter: float = Field(default=0.5, ge=0, le=1)
     """Share of images with pasted patches of other landscapes, which are no objects."""
-    backgrounds: int = Field(ge=0)
+    backgrounds: int = Field(default=120, ge=0)
     """Pictures of background alone, from the places of train-weaksup."""
     localization: SetParams
     """The set with one label per image."""

@@ -12,7 +12,8 @@ from wsol_core.core.boxes import BOX_COLUMNS
 from wsol_core.core.errors import InputError
 from wsol_core.core.files import write_csv
 from wsol_core.data.images import SUFFIXES
-from wsol_core.datasets.listing import DUPLICATE, OUTSIDE_ROOT, Listing, Problem, image_id, is_inside, walk
+from wsol_core.data.paths import image_id, is_inside, walk
+from wsol_core.datasets.listing import DUPLICATE, OUTSIDE_ROOT, Listing, Problem
 
 UNLISTED = "unlisted"
 LABEL_RANGE = "label out of range"

@@ -10,18 +10,8 @@ from typing import Any
 from wsol_core.core.boxes import from_xywh
 from wsol_core.core.errors import InputError
 from wsol_core.data.index import TEST, TRAIN_FULLSUP, TRAIN_WEAKSUP
-from wsol_core.datasets.listing import (
-    DUPLICATE,
-    DataParams,
-    InstanceMask,
-    Listing,
-    Problem,
-    annotated,
-    below,
-    image_id,
-    is_inside,
-    listed,
-)
+from wsol_core.data.paths import below, image_id, is_inside
+from wsol_core.datasets.listing import DUPLICATE, DataParams, InstanceMask, Listing, Problem, annotated, listed
 from wsol_core.datasets.readers.coco_masks import MAX_INSTANCES, instance_mask
 
 USUAL_FILES: tuple[dict[str, str], ...] = (

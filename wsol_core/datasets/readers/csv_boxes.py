@@ -6,7 +6,8 @@ import pandas as pd
 
 from wsol_core.core.errors import InputError
 from wsol_core.data.index import TEST, TRAIN_FULLSUP, TRAIN_WEAKSUP
-from wsol_core.datasets.listing import DataParams, Listing, annotated, below, image_id, listed
+from wsol_core.data.paths import below, image_id
+from wsol_core.datasets.listing import DataParams, Listing, annotated, listed
 
 FILE = "boxes.csv"
 CORNERS = ["x1", "y1", "x2", "y2"]

@@ -11,7 +11,8 @@ from PIL import Image
 from wsol_core.core.boxes import BOX_COLUMNS, from_xywh
 from wsol_core.core.errors import InputError
 from wsol_core.data.index import ANNOTATION_COLUMNS, TEST, TRAIN_WEAKSUP
-from wsol_core.datasets.listing import DataParams, InstanceMask, Listing, below, image_id, is_inside
+from wsol_core.data.paths import below, image_id, is_inside
+from wsol_core.datasets.listing import DataParams, InstanceMask, Listing
 
 VOTE = 127
 

@@ -5,7 +5,8 @@ from pathlib import Path
 from wsol_core.core.errors import InputError
 from wsol_core.data.images import SUFFIXES
 from wsol_core.data.index import TEST, TRAIN_FULLSUP, TRAIN_WEAKSUP
-from wsol_core.datasets.listing import DataParams, Listing, annotated, image_id, linked_folders, listed, walk
+from wsol_core.data.paths import image_id, walk
+from wsol_core.datasets.listing import DataParams, Listing, annotated, linked_folders, listed
 
 SPLIT_FOLDERS = {
     "train": TRAIN_WEAKSUP,

@@ -5,17 +5,8 @@ from pathlib import Path
 from wsol_core.core.errors import InputError
 from wsol_core.data.images import SUFFIXES
 from wsol_core.data.index import TEST, TRAIN_WEAKSUP
-from wsol_core.datasets.listing import (
-    DataParams,
-    Listing,
-    Problem,
-    annotated,
-    image_id,
-    is_inside,
-    linked_folders,
-    listed,
-    walk,
-)
+from wsol_core.data.paths import image_id, is_inside, walk
+from wsol_core.datasets.listing import DataParams, Listing, Problem, annotated, linked_folders, listed
 from wsol_core.datasets.readers.xml_objects import UNREADABLE_XML, read_objects
 
 IMAGES = ("Data/CLS-LOC", "")

@@ -7,17 +7,8 @@ from pathlib import Path
 
 from wsol_core.core.errors import InputError
 from wsol_core.data.index import TEST, TRAIN_WEAKSUP
-from wsol_core.datasets.listing import (
-    VOID,
-    DataParams,
-    InstanceMask,
-    Listing,
-    Problem,
-    annotated,
-    below,
-    is_inside,
-    listed,
-)
+from wsol_core.data.paths import below, is_inside
+from wsol_core.datasets.listing import VOID, DataParams, InstanceMask, Listing, Problem, annotated, listed
 from wsol_core.datasets.readers.voc_masks import read_instances
 from wsol_core.datasets.readers.xml_objects import UNREADABLE_XML, Objects, read_objects
 

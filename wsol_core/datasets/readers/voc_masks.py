@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from wsol_core.datasets.listing import VOID, InstanceMask, is_inside
+from wsol_core.data.paths import is_inside
+from wsol_core.datasets.listing import VOID, InstanceMask
 from wsol_core.datasets.readers.xml_objects import Objects
 
 NAMES = (
