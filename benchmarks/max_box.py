@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from wsol_core.core.parallel import in_threads
 from wsol_core.metrics.max_box import IOUS, SIDE, TAUS, MaxBoxAcc, MaxBoxFigures
 
 GOAL = 10
@@ -69,9 +70,9 @@ def plain(scores: Scores, truth: Whole) -> tuple[Floats, Floats]:
 def measure(maps: list[tuple[Scores, Scores]], images: int) -> MaxBoxFigures:
     """The figures of as many images, the maps again and again."""
     accuracy = MaxBoxAcc()
-    for index in range(images):
-        scores, truth = maps[index % len(maps)]
-        accuracy.add(scores, truth, SIDE, SIDE, str(index))
+    work = ((*maps[index % len(maps)], SIDE, SIDE, str(index)) for index in range(images))
+    for correct in in_threads(accuracy.measure, work):
+        accuracy.count(correct)
     return accuracy.figures()
 
 

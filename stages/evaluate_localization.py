@@ -9,9 +9,10 @@ from wsol_core.core.map_store import MapStore
 from wsol_core.data.index import read_annotations, read_index
 from wsol_core.evaluation.figures import rounded
 from wsol_core.evaluation.localization import evaluate
-from wsol_core.localization.localize import LocalizeParams, read_threshold
+from wsol_core.localization.localize import LocalizeParams, read_calibration
 
 DATA = Path("data/localization")
+TRUTH = DATA / "truth"
 
 
 def main(method: str) -> None:
@@ -19,14 +20,12 @@ def main(method: str) -> None:
 
     The tables are those of `evaluation.Evaluation`.
     """
-    block = params.load(LocalizeParams, "localize")
-    results = Path("results") / params.preset()
-    index = read_index(DATA / "index.parquet")
-    annotations = read_annotations(DATA / "annotations.parquet")
+    block, results = params.load(LocalizeParams, "localize"), Path("results") / params.preset()
+    index, annotations = read_index(DATA / "index.parquet"), read_annotations(TRUTH / "annotations.parquet")
     boxes, _ = read_table(DATA / "boxes" / f"{method}.parquet")
-    threshold = read_threshold(DATA / "thresholds" / f"{method}.json")
-    with MapStore(DATA / "maps" / f"{method}.h5") as store:
-        found = evaluate(store, boxes, index, annotations, DATA / "masks", threshold, block, params.seed())
+    threshold = read_calibration(DATA / "thresholds" / f"{method}.json")
+    with MapStore(DATA / "outputs" / method / "maps.h5") as store:
+        found = evaluate(store, boxes, index, annotations, TRUTH / "masks", threshold, block.resolution, params.seed())
     if not found.figures:
         print(f"{method}: the data set has no annotations, so there is nothing to evaluate")
     write_json(results / "localization" / f"{method}.json", rounded(found.figures))

@@ -1,42 +1,89 @@
-"""Work spread over processes, for libraries that never let go of the interpreter."""
+"""Work spread over threads or processes: the only parallel maps, and the only place that reads `WSOL_WORKERS`.
+
+Not on joblib: its generators (1.6) do not wait for whoever takes the results, so all of them would pile up in memory.
+"""
 
 import multiprocessing
 import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from itertools import islice
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice, starmap
 from typing import TypeVar, TypeVarTuple
 
 import cv2
+
+from wsol_core.core.errors import InputError
 
 A = TypeVarTuple("A")
 R = TypeVar("R")
 
 AHEAD = 4
-"""Pieces of work held at a time, per process."""
+"""Pieces of work held at a time, per thread or process."""
+
+
+def worker_count() -> int:
+    """Threads, or processes, that work at once: `WSOL_WORKERS`, by default one per core.
+
+    Raises:
+        InputError: `WSOL_WORKERS` is not a positive whole number.
+    """
+    value = os.environ.get("WSOL_WORKERS") or str(os.cpu_count() or 1)
+    if not (value.isascii() and value.isdecimal()) or int(value) < 1:
+        raise InputError(f"WSOL_WORKERS={value}: not a positive whole number")
+    return int(value)
+
+
+def in_threads(work: Callable[[*A], R], arguments: Iterable[tuple[*A]], ahead: int = 0) -> Iterator[R]:
+    """`work(*each)` of all arguments in order, in threads: for libraries that let go of the interpreter.
+
+    Arguments are taken as results are, so that memory is bounded.
+
+    Args:
+        work: is called from several threads.
+        arguments: of each call.
+        ahead: calls that wait, run or whose result waits, at the most; 0 for a few per thread.
+
+    Example:
+        >>> list(in_threads(pow, [(2, 3), (3, 2)]))
+        [8, 9]
+    """
+    workers = worker_count()
+    with ThreadPoolExecutor(workers) as pool:
+        yield from _in_order(pool, work, arguments, ahead or AHEAD * workers)
 
 
 def in_processes(work: Callable[[*A], R], arguments: Iterable[tuple[*A]]) -> Iterator[R]:
-    """`work(*each)` of all arguments in order, in `WSOL_WORKERS` processes (default: one per core).
+    """As `in_threads`, in processes, which end with this one, even a killed one; a single worker is this process.
 
-    Arguments are taken as results are, so that memory is bounded. The processes end with this one, even a killed one.
+    Raises:
+        InputError: a process was killed from outside.
     """
-    workers = int(os.environ.get("WSOL_WORKERS") or os.cpu_count() or 1)
+    workers = worker_count()
+    if workers == 1:
+        yield from starmap(work, arguments)
+        return
+    try:
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _set_up_process) as pool:
+            yield from _in_order(pool, work, arguments, AHEAD * workers)
+    except BrokenProcessPool as error:
+        raise InputError("a working process was killed (out of memory?); set WSOL_WORKERS lower") from error
+
+
+def _in_order(pool: Executor, work: Callable[[*A], R], arguments: Iterable[tuple[*A]], ahead: int) -> Iterator[R]:
     remaining = iter(arguments)
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), set_up_worker) as pool:
-        waiting: deque[Future[R]] = deque(pool.submit(work, *each) for each in islice(remaining, AHEAD * workers))
-        try:
-            while waiting:
-                yield waiting.popleft().result()
-                waiting.extend(pool.submit(work, *each) for each in islice(remaining, 1))
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    waiting: deque[Future[R]] = deque(pool.submit(work, *each) for each in islice(remaining, ahead))
+    try:
+        while waiting:
+            yield waiting.popleft().result()
+            waiting.extend(pool.submit(work, *each) for each in islice(remaining, 1))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
-def set_up_worker() -> None:
-    """Make a process use one thread in OpenCV, and end with its parent, even a killed one."""
+def _set_up_process() -> None:
     cv2.setNumThreads(1)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
 

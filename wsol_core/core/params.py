@@ -4,7 +4,8 @@ import os
 import re
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -61,7 +62,7 @@ def preset() -> str:
     Raises:
         InputError: it is missing or is not a plain name.
     """
-    name = _top_level("preset")
+    name = content("preset")
     if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*", name):
         raise InputError(f"{PARAMS}: preset: {name!r} is not a name of letters, digits, '-', '_' and '.'")
     return name
@@ -73,73 +74,22 @@ def seed() -> int:
     Raises:
         InputError: it is missing or is not a whole number from 0 up.
     """
-    number = _top_level("seed")
+    number = content("seed")
     if type(number) is not int or number < 0:
         raise InputError(f"{PARAMS}: seed: {number!r} is not a whole number from 0 up")
     return number
 
 
-def methods() -> tuple[str, ...]:
-    """The localization methods that run, in order.
+def names(block: str) -> tuple[str, ...]:
+    """The names in a dictionary of blocks, in order: `names("methods")` are the localization methods that run.
 
     Raises:
-        InputError: they are missing or not a list of names.
+        InputError: it is missing or not a dictionary.
     """
-    return _names("methods")
-
-
-def segments() -> tuple[str, ...]:
-    """The methods whose label masks are compared, in order.
-
-    Raises:
-        InputError: they are missing or not a list of names.
-    """
-    return _names("segments")
-
-
-def heat_maps() -> dict[str, tuple[str, ...]]:
-    """By name, the map stores that are compared, in order; an entry that names none stands for the store of its name.
-
-    Raises:
-        InputError: they are missing or not names with a line of stores.
-    """
-    entries = _top_level("heat_maps")
-    if not isinstance(entries, dict) or not all(isinstance(text, str) for pair in entries.items() for text in pair):
-        raise InputError(f'{PARAMS}: heat_maps: {entries!r} is not a list of NAME: "STORE STORE ..."')
-    return {name: tuple(stores.split()) or (name,) for name, stores in entries.items()}
-
-
-def detectors() -> dict[str, dict[str, Any]]:
-    """The blocks of detectors of both kinds by name, as they stand: for stages that show what they find.
-
-    Raises:
-        InputError: they are missing, not blocks by name, or of one name.
-    """
-    found: dict[str, dict[str, Any]] = {}
-    for key in ("detectors", "linear_detectors"):
-        blocks = _top_level(key)
-        if not isinstance(blocks, dict) or not all(isinstance(block, dict) for block in blocks.values()):
-            raise InputError(f"{PARAMS}: {key}: {blocks!r} are not blocks by NAME")
-        twice = found.keys() & blocks
-        if twice:
-            raise InputError(f"{PARAMS}: {key}: {min(twice)!r} is in detectors too; rename it, or delete it there")
-        found |= blocks
-    return found
-
-
-def _names(key: str) -> tuple[str, ...]:
-    names = _top_level(key)
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise InputError(f"{PARAMS}: {key}: {names!r} is not a list of names")
-    return tuple(names)
-
-
-def _top_level(key: str) -> Any:
-    _refuse_undeclared(key)
-    content = _read_yaml(PARAMS)
-    if not isinstance(content, dict) or key not in content:
-        raise InputError(f"{PARAMS}: no {key!r}{nearest(key, content if isinstance(content, dict) else ())}")
-    return content[key]
+    entries = content(block)
+    if not isinstance(entries, dict):
+        raise InputError(f"{PARAMS}: {block}: {entries!r} are not blocks by NAME")
+    return tuple(map(str, entries))
 
 
 def _read_yaml(path: Path) -> Any:
@@ -162,15 +112,25 @@ def explain(error: ValidationError, model: type[Block], block: str) -> str:
     errors = error.errors()
     first = next((each for each in errors if each["type"] == "extra_forbidden"), errors[0])
     *parents, key = [str(part) for part in first["loc"]] or [""]
-    name = ".".join([block, *parents, key]).rstrip(".")
+    name = ".".join(filter(None, [block, *parents, key]))
     if first["type"] != "extra_forbidden":
-        return f"{name}: {first['msg']} (got {first['input']!r})"
+        message = first["msg"].removeprefix("Value error, ")
+        return f"{name}: {message} (got {first['input']!r})" if name else message
+    return f"{name}: unknown key{nearest(key, _fields(model, parents))}"
+
+
+def _fields(model: type[Block], parents: list[str]) -> list[str]:
+    """The keys of the block behind `parents`, through dictionaries of blocks and blocks that may be null."""
+    annotation: Any = model
     for parent in parents:
-        field = model.model_fields.get(parent)
-        annotation = field.annotation if field else None
         if isinstance(annotation, type) and issubclass(annotation, Block):
-            model = annotation
-    return f"{name}: unknown key{nearest(key, model.model_fields)}"
+            field = annotation.model_fields.get(parent)
+            annotation = field.annotation if field else None
+        else:  # a dictionary: the name of an entry
+            annotation = get_args(annotation)[-1] if get_args(annotation) else None
+        while get_origin(annotation) in (Annotated, Union, UnionType):
+            annotation = get_args(annotation)[0]
+    return list(annotation.model_fields) if isinstance(annotation, type) and issubclass(annotation, Block) else []
 
 
 def _refuse_undeclared(block: str) -> None:

@@ -13,7 +13,9 @@ from wsol_core.core.boxes import Boxes
 
 FloatArray = npt.NDArray[np.floating]
 GridBox = tuple[int, int, int, int]
-Scale = Literal["value", "maximum", "percentile"]
+Scale = Literal["value", "maximum", "percentile", "otsu"]
+
+ABOVE_HALF = np.nextafter(np.float32(0.5), np.float32(1))
 
 PIXELS_FOR_16_BITS = 1 << 17
 """Fewer pixels than this hold fewer than 2**16 8-connected components, so 16-bit labels do (twice as fast)."""
@@ -34,17 +36,50 @@ def rescale(grid: npt.NDArray[np.float32], scale: Scale) -> npt.NDArray[np.float
 
     `value`: as they are. `maximum`: as shares of the largest one; zeros where it is 0. `percentile`: as the share of
     the pixels whose score is lower; so at a threshold t the highest 1 - t of the pixels are above it, fewer where
-    scores are equal, and of a constant map none.
+    scores are equal, and of a constant map none. `otsu`: linearly from the lowest score, 0, to the map's own
+    `otsu_threshold`, .5, and from there to the highest score, 1; zeros where the map is constant.
     """
     if scale == "value":
         return grid
     if scale == "maximum":
         return grid / (grid.max() or np.float32(1))
+    if scale == "otsu":
+        return _around_otsu(grid)
     order = np.argsort(grid, axis=None)
     ascending = grid.ravel()[order]
     ranks = np.empty(grid.size, dtype=np.float32)
     ranks[order] = np.searchsorted(ascending, ascending, side="left")
     return ranks.reshape(grid.shape) / np.float32(grid.size)
+
+
+def otsu_threshold(grid: npt.NDArray[np.float32]) -> float:
+    """The threshold that leaves the largest variance between the scores on its two sides (Otsu 1979), exact.
+
+    It lies halfway between the two scores that it parts; of several equally good ones it is the lowest. Of a constant
+    map it is the score itself. There is no histogram, so that scores need no range.
+
+    Example:
+        >>> otsu_threshold(np.array([[0, 0.25], [0.75, 1]], dtype=np.float32))
+        0.5
+    """
+    values = np.sort(grid, axis=None).astype(np.float64)
+    if values[0] == values[-1]:
+        return float(values[0])
+    below = np.arange(1, values.size)
+    above = values.size - below
+    lower = np.cumsum(values)
+    between = (lower[:-1] / below - (lower[-1] - lower[:-1]) / above) ** 2 * below * above
+    best = int(between.argmax())
+    return float(values[best] + values[best + 1]) / 2
+
+
+def _around_otsu(grid: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    threshold, low, high = otsu_threshold(grid), grid.min(), grid.max()
+    if low == high:
+        return np.zeros_like(grid)
+    scores = np.interp(grid, [low, threshold, high], [0, 0.5, 1]).astype(np.float32)
+    # A score a hair above the threshold must not round to .5, which is not foreground.
+    return np.where(grid > threshold, np.maximum(scores, ABOVE_HALF), np.minimum(scores, np.float32(0.5)))
 
 
 def find_components(binary: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int32]]:

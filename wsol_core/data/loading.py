@@ -4,11 +4,9 @@ Threads, not processes: decoders let go of the interpreter, and a fork would mak
 that it writes to afterwards, seconds per epoch.
 """
 
-import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -19,6 +17,7 @@ import torch
 from torch import Tensor
 
 from wsol_core.core.errors import InputError
+from wsol_core.core.parallel import in_threads
 from wsol_core.data.images import Interpolation, decode_squashed
 from wsol_core.data.targets import ImageTargets, Proposals
 
@@ -27,11 +26,6 @@ BATCHES_AHEAD = 3
 
 K = TypeVar("K")
 V = TypeVar("V")
-
-
-def loader_workers() -> int:
-    """Decoding threads: `WSOL_WORKERS`, by default one per core."""
-    return int(os.environ.get("WSOL_WORKERS") or os.cpu_count() or 1)
 
 
 class SquashedImages:
@@ -220,7 +214,7 @@ class EqualParts:
 
 def image_batches(images: SquashedImages, positions: Sequence[int], batch: int) -> Iterator[Tensor]:
     """Batches `(B, 3, H, W)` uint8, channels-last, in the order of `positions`."""
-    parts = (positions[start : start + batch] for start in range(0, len(positions), batch))
+    parts = [positions[start : start + batch] for start in range(0, len(positions), batch)]
     for pictures in _ahead(images.__getitem__, parts):
         yield torch.stack(pictures).contiguous(memory_format=torch.channels_last)
 
@@ -232,13 +226,9 @@ def training_batches(pairs: Pairs, batches: Sequence[Sequence[tuple[int, int]]])
         yield Batch(torch.stack(pictures), torch.stack(targets))
 
 
-def _ahead(load: Callable[[K], V], batches: Iterable[Sequence[K]]) -> Iterator[list[V]]:
+def _ahead(load: Callable[[K], V], batches: Sequence[Sequence[K]]) -> Iterator[list[V]]:
     """The items of each batch in order, loaded by threads while earlier batches are in use; a few batches are held."""
-    with ThreadPoolExecutor(loader_workers()) as pool:
-        waiting: deque[list[Future[V]]] = deque()
-        for batch in batches:
-            waiting.append([pool.submit(load, key) for key in batch])
-            if len(waiting) > BATCHES_AHEAD:
-                yield [item.result() for item in waiting.popleft()]
-        for items in waiting:
-            yield [item.result() for item in items]
+    keys = ((key,) for batch in batches for key in batch)
+    loaded = in_threads(load, keys, BATCHES_AHEAD * max(map(len, batches), default=0))
+    for batch in batches:
+        yield list(islice(loaded, len(batch)))

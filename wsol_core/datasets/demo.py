@@ -5,21 +5,18 @@ bytes.
 """
 
 import json
-import os
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
 from wsol_core.core.files import atomic_path
+from wsol_core.core.parallel import in_processes
 from wsol_core.data.index import SPLITS, TRAIN_WEAKSUP
 from wsol_core.datasets.composition import Mask
 from wsol_core.datasets.scenes import DemoParams, Scene, SetParams, compose, read_assets
@@ -75,15 +72,10 @@ def render_set(name: str, assets: Path, demo: DemoParams, output: Path) -> None:
 
 
 def _render_all(tasks: list[Task], assets: Path, demo: DemoParams, folder: Path) -> Iterator[dict[str, Any]]:
-    """Render in `WSOL_WORKERS` processes; the records come in the order of the tasks."""
-    workers = int(os.environ.get("WSOL_WORKERS") or os.cpu_count() or 1)
+    """Render in several processes; the records come in the order of the tasks."""
     work = partial(render, assets=assets, demo=demo, folder=folder)
     name = tasks[0].name if tasks else ""
-    if workers == 1:
-        yield from tqdm(map(work, tasks), name, len(tasks), disable=None)
-        return
-    with ProcessPoolExecutor(workers, get_context("spawn"), cv2.setNumThreads, (1,)) as pool:
-        yield from tqdm(pool.map(work, tasks, chunksize=8), name, len(tasks), disable=None)
+    yield from tqdm(in_processes(work, ((task,) for task in tasks)), name, len(tasks), disable=None)
 
 
 def render(task: Task, assets: Path, demo: DemoParams, folder: Path) -> dict[str, Any]:

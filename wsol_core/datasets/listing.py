@@ -1,4 +1,4 @@
-"""What a reader is asked for and what it answers, and which paths of a root may be read at all."""
+"""What a reader is asked for and what it answers."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class DataParams(Block):
     """Name under which the root of a set outside the project is known to `wsol use` and `WSOL_ROOT_<NAME>`."""
     source: str
     """The root itself, a folder inside the project; or the set's `files.parquet`, and the root is found by name."""
-    reader: Literal["folder", "cub", "voc", "imagenet", "coco", "csv"]
+    reader: Literal["folder", "cub", "voc", "imagenet", "coco", "csv", "unlabelled"]
     """Layout of the root."""
     on_bad_image: Literal["fail", "skip"] = "fail"
     """Whether bad images stop `prepare`, or are left out and listed in `skipped.csv`."""

@@ -25,7 +25,7 @@ from wsol_core.data.index import (
     write_index,
 )
 from wsol_core.datasets.listing import OUTSIDE_ROOT, VOID, DataParams, InstanceMask, Listing, Problem
-from wsol_core.datasets.readers import coco, csv_boxes, cub, folder, imagenet, voc
+from wsol_core.datasets.readers import coco, csv_boxes, cub, folder, imagenet, unlabelled, voc
 from wsol_core.datasets.scan import scan
 from wsol_core.datasets.validate import UNLISTED, check_boxes, check_listing, report, without
 
@@ -36,17 +36,18 @@ READERS: dict[str, Callable[[Path, DataParams], Listing]] = {
     "imagenet": imagenet.read,
     "coco": coco.read,
     "csv": csv_boxes.read,
+    "unlabelled": unlabelled.read,
 }
 BAD_MASK = "unreadable mask"
 OTHER_SIZE = "mask of another size"
 
 
-def prepare(params: DataParams, root: Path, set_name: str, output: Path, workers: int) -> None:
+def prepare(params: DataParams, root: Path, set_name: str, output: Path) -> None:
     """Read, check and write one data set.
 
-    Writes into `output`: `index.parquet`, `annotations.parquet`, `masks/` (a PNG per image that has instances, see
-    `Listing.masks`; pixels of objects without a row in the annotations are 0, void ones 255) and `skipped.csv`
-    (`image_id`, `path`, `reason`; unlisted images among them). An image is bad as a whole: a truth of which a part is
+    Writes into `output`: `index.parquet`; the folder `truth` with `annotations.parquet` and `masks/` (a PNG per image
+    that has instances, see `Listing.masks`; pixels of objects without a row in the annotations are 0, void ones 255);
+    and `skipped.csv` (`image_id`, `path`, `reason`; unlisted images among them). An image is bad as a whole: a truth of which a part is
     missing would count correct predictions as wrong, so one bad box or mask leaves the image out (`skip`) or stops
     (`fail`).
 
@@ -56,25 +57,31 @@ def prepare(params: DataParams, root: Path, set_name: str, output: Path, workers
     listing = READERS[params.reader](root, params)
     problems = [*listing.problems, *check_listing(root, listing)]
     listing = wanted(listing, params)
-    images, unusable = _looked_at(listing.images, root, problems, workers)
+    images, unusable = _looked_at(listing.images, root, problems)
     annotations, misplaced = check_boxes(listing.annotations, images[images["width"] > 0])
     problems += [*unusable, *misplaced]
     images, annotations = without(images, problems), without(annotations, problems)
-    with atomic_path(output / "masks") as masks:
-        masks.mkdir()
-        annotations, unfit = _write_masks(masks, listing, images, annotations)
+    with atomic_path(output / "truth") as truth:
+        (truth / "masks").mkdir(parents=True)
+        annotations, unfit = _write_masks(truth / "masks", listing, images, annotations)
         skipped = report([*problems, *unfit], set_name, params.on_bad_image)
-    images, annotations = without(images, unfit), without(annotations, unfit)
+        write_annotations(truth / "annotations.parquet", without(annotations, unfit))
+        images = _split(without(images, unfit), params, set_name)
+    write_index(
+        output / "index.parquet",
+        ImageIndex(images[list(INDEX_COLUMNS)], listing.classes, params.name, params.folder),
+    )
+    write_csv(output / "skipped.csv", skipped)
+    if unlisted := int((skipped["reason"] == UNLISTED).sum()):
+        print(f"warning: {unlisted} unlisted images in {set_name!r}, see {output / 'skipped.csv'}", file=sys.stderr)
+
+
+def _split(images: pd.DataFrame, params: DataParams, set_name: str) -> pd.DataFrame:
     images = split_off(images, TEST, params.test_per_class, params.seed)
     images = split_off(images, TRAIN_FULLSUP, params.fullsup_per_class, params.seed)
     if not (images["split"] == TRAIN_WEAKSUP).any():
         raise InputError(f"{set_name}: no training image is left; see data.{set_name} in the parameters")
-    index = ImageIndex(images[list(INDEX_COLUMNS)], listing.classes, params.name, params.folder)
-    write_index(output / "index.parquet", index)
-    write_annotations(output / "annotations.parquet", annotations)
-    write_csv(output / "skipped.csv", skipped)
-    if unlisted := int((skipped["reason"] == UNLISTED).sum()):
-        print(f"warning: {unlisted} unlisted images in {set_name!r}, see {output / 'skipped.csv'}", file=sys.stderr)
+    return images
 
 
 def wanted(listing: Listing, params: DataParams) -> Listing:
@@ -146,13 +153,11 @@ def _rank(name: str, split: str, seed: int) -> bytes:
     return hashlib.blake2b(f"{seed}/{split}/{name}".encode(), digest_size=16).digest()
 
 
-def _looked_at(
-    images: pd.DataFrame, root: Path, problems: list[Problem], workers: int
-) -> tuple[pd.DataFrame, list[Problem]]:
+def _looked_at(images: pd.DataFrame, root: Path, problems: list[Problem]) -> tuple[pd.DataFrame, list[Problem]]:
     """The images inside the root with `digest`, `width` and `height`, and what is wrong with them."""
     outside = {problem.path for problem in problems if problem.reason == OUTSIDE_ROOT}
     inside = images[~images["path"].isin(outside)]
-    looks = scan(root, sorted(set(inside["path"])), workers)
+    looks = scan(root, sorted(set(inside["path"])))
     images = inside.merge(looks, on="path", how="left", validate="many_to_one")
     bad = images[images["problem"] != ""]
     return images, [Problem(*row) for row in zip(bad["image_id"], bad["path"], bad["problem"], strict=True)]

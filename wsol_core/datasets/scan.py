@@ -3,9 +3,7 @@
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal, Self
@@ -13,7 +11,7 @@ from typing import Literal, Self
 import pandas as pd
 from tqdm import tqdm
 
-from wsol_core.core.errors import InputError
+from wsol_core.core.parallel import in_processes
 from wsol_core.data.images import UNREADABLE, Inspection, digest_only, inspect
 from wsol_core.data.paths import is_inside, walk
 
@@ -26,62 +24,54 @@ Kind = Literal["images", "files"]
 Stamp = tuple[int, int]
 
 
-def worker_count() -> int:
-    """Processes that read files: `WSOL_WORKERS`, by default one per core.
-
-    Raises:
-        InputError: `WSOL_WORKERS` is not a positive whole number.
-    """
-    value = os.environ.get("WSOL_WORKERS") or str(os.cpu_count() or 1)
-    if not value.isdecimal() or int(value) < 1:
-        raise InputError(f"WSOL_WORKERS={value}: not a positive whole number")
-    return int(value)
-
-
-def scan(root: Path, paths: Sequence[str], workers: int) -> pd.DataFrame:
-    """Decode each image once and say what it is.
+def scan(root: Path, paths: Sequence[str]) -> pd.DataFrame:
+    """Decode each image once, in several processes, and say what it is.
 
     Args:
         root: the data set's root.
         paths: relative to the root and inside it (see `listing.is_inside`).
-        workers: processes; 1 reads in this one.
 
     Returns:
         A row per path, in their order: `path`, `digest` (BLAKE2b of the bytes, 16 bytes in hex), `width`, `height`
         (pixels as displayed), `problem` (why it is no usable image, "" where it is one).
     """
-    looks = list(_looks(root, paths, "images", workers))
-    table = pd.DataFrame(looks, columns=list(Inspection._fields))
+    table = pd.DataFrame(_looks(root, paths, "images"), columns=list(Inspection._fields))
     table["problem"] = table["problem"].fillna("").astype(str)
     table.insert(0, "path", pd.Series(paths, dtype=str))
     return table[["path", "digest", "width", "height", "problem"]]
 
 
-def list_files(root: Path, workers: int) -> pd.DataFrame:
+def list_files(root: Path) -> pd.DataFrame:
     """Every file under `root` (`path`, `digest`), sorted by path: hidden ones and links that lead out are left out."""
     paths = sorted(path for path in walk(root) if is_inside(root, path))
-    looks = _looks(root, paths, "files", workers)
+    looks = _looks(root, paths, "files")
     return pd.DataFrame({"path": paths, "digest": [look.digest for look in looks]}, dtype=str)
 
 
-def _looks(root: Path, paths: Sequence[str], kind: Kind, workers: int) -> Iterator[Inspection]:
-    root = root.resolve()
-    with (
-        _Cache(kind) as cache,
-        _mapper(workers) as look_at,
-        tqdm(total=len(paths), desc=kind, unit="file", disable=None) as bar,
-    ):
-        for start in range(0, len(paths), BATCH):
-            batch = [root / path for path in paths[start : start + BATCH]]
-            stamps = [_stamp(path) for path in batch]
-            looks = cache.find(batch, stamps)
-            changed = [position for position, look in enumerate(looks) if look is None]
-            bar.update(len(batch) - len(changed))
-            for position, look in zip(changed, look_at(kind, [batch[i] for i in changed]), strict=True):
-                looks[position] = look
-                bar.update()
-            cache.add([(batch[i], stamps[i], looks[i]) for i in changed])
-            yield from (look for look in looks if look is not None)
+def _looks(root: Path, paths: Sequence[str], kind: Kind) -> list[Inspection]:
+    places = [root.resolve() / path for path in paths]
+    stamps = [_stamp(place) for place in places]
+    batches = [slice(start, start + BATCH) for start in range(0, len(places), BATCH)]
+    with _Cache(kind) as cache, tqdm(total=len(places), desc=kind, unit="file", disable=None) as bar:
+        known = [look for batch in batches for look in cache.find(places[batch], stamps[batch])]
+        looks = {position: look for position, look in enumerate(known) if look is not None}
+        bar.update(len(looks))
+        changed = [position for position in range(len(places)) if position not in looks]
+        chunks = [changed[start : start + CHUNK] for start in range(0, len(changed), CHUNK)]
+        work = ((kind, [places[position] for position in chunk]) for chunk in chunks)
+        fresh: dict[int, Inspection] = {}
+        for chunk, found in zip(chunks, in_processes(_look_at, work), strict=True):
+            fresh |= zip(chunk, found, strict=True)
+            bar.update(len(chunk))
+            if len(fresh) >= BATCH or chunk is chunks[-1]:
+                cache.add([(places[position], stamps[position], look) for position, look in fresh.items()])
+                looks |= fresh
+                fresh = {}
+    return [looks[position] for position in range(len(places))]
+
+
+def _look_at(kind: Kind, places: Sequence[Path]) -> list[Inspection]:
+    return [inspect(place) if kind == "images" else digest_only(place) for place in places]
 
 
 def _stamp(path: Path) -> Stamp | str:
@@ -93,20 +83,6 @@ def _stamp(path: Path) -> Stamp | str:
     except (OSError, ValueError):
         return UNREADABLE
     return status.st_size, status.st_mtime_ns
-
-
-@contextmanager
-def _mapper(workers: int) -> Iterator[Callable[[Kind, Sequence[Path]], Iterator[Inspection]]]:
-    """Look at files in order, in this process or in several."""
-    looks = {"images": inspect, "files": digest_only}
-    if workers == 1:
-        yield lambda kind, paths: map(looks[kind], paths)
-        return
-    try:
-        with ProcessPoolExecutor(workers) as pool:
-            yield lambda kind, paths: pool.map(looks[kind], paths, chunksize=CHUNK)
-    except BrokenProcessPool as error:
-        raise InputError("a process that reads images was killed (out of memory?); set WSOL_WORKERS lower") from error
 
 
 class _Cache:
@@ -158,12 +134,10 @@ class _Cache:
                 looks.append(known[1] if known and known[0] == stamp else None)
         return looks
 
-    def add(self, rows: Sequence[tuple[Path, Stamp | str, Inspection | None]]) -> None:
+    def add(self, rows: Sequence[tuple[Path, Stamp | str, Inspection]]) -> None:
         """Remember files that could be read, good or bad."""
         values = [
-            (str(path), *stamp, *look)
-            for path, stamp, look in rows
-            if not isinstance(stamp, str) and look is not None and look.digest
+            (str(path), *stamp, *look) for path, stamp, look in rows if not isinstance(stamp, str) and look.digest
         ]
         with self._forgiving():
             if self._connection is not None and values:

@@ -13,7 +13,7 @@ from wsol_core.core.boxes import Boxes
 from wsol_core.core.map_store import MapStore
 from wsol_core.data.index import SPLITS, TRAIN_FULLSUP, ImageIndex
 from wsol_core.evaluation.map_scores import MapFigures, MapScores, TruthMasks, map_figures
-from wsol_core.localization.localize import LocalizeParams, Targets, final_boxes, find_targets, sweep
+from wsol_core.localization.localize import Targets, Threshold, final_boxes, find_targets, sweep
 from wsol_core.metrics.errors import ERROR_TYPES, SIZE_EDGES, error_types, shares_of_types, size_bins
 from wsol_core.metrics.localization import (
     BINS,
@@ -40,7 +40,7 @@ class Evaluation:
 
     Attributes:
         figures: by split with annotations: those of `metrics.localization.figures` and of `map_scores.map_figures`, and
-            `missing`, the number of images without a box; empty without annotations.
+            `missing`, the number of images without a box, and `calibrated_by`; empty without annotations.
         tables: CSV tables by name. Those with a column per split hold NaN for a split without annotations:
             `thresholds`: GT-known by `threshold`; `max-box`: MaxBoxAcc by `tau`; `iou`: share of images by IoU (a bin's
             middle); `errors`: share of images by type of `error`, see `metrics.errors`.
@@ -68,8 +68,8 @@ def evaluate(
     index: ImageIndex,
     annotations: pd.DataFrame,
     masks: Path,
-    threshold: float,
-    boxes_of_maps: LocalizeParams,
+    threshold: Threshold,
+    resolution: int,
     seed: int,
 ) -> Evaluation:
     """Evaluate a method on every split whose images have annotations; the other images do not count.
@@ -83,7 +83,7 @@ def evaluate(
         annotations: ground-truth boxes; those of the image's own label count.
         masks: folder of the objects' masks, see `TruthMasks`; images without one do not count for pixels.
         threshold: the calibrated one.
-        boxes_of_maps: how maps become boxes.
+        resolution: side of the grid on which maps become boxes.
         seed: of the bootstrap.
     """
     targets = {split: find_targets(index, annotations, split) for split in SPLITS}
@@ -91,29 +91,29 @@ def evaluate(
     for split, found in targets.items():
         if len(found.images):
             scores = MapScores(found, TruthMasks(masks, annotations, found))
-            splits[split] = _measure(split, store, boxes, found, scores, boxes_of_maps)
+            swept = sweep(store, found, THRESHOLDS, resolution, split, scores, threshold.scale)
+            splits[split] = _measure(boxes, found, scores, swept)
     return Evaluation(_figures(splits, threshold, seed), _tables(splits, index.classes))
 
 
-def _measure(
-    split: str, store: MapStore, boxes: pd.DataFrame, targets: Targets, scores: MapScores, params: LocalizeParams
-) -> _Measured:
+def _measure(boxes: pd.DataFrame, targets: Targets, scores: MapScores, swept: npt.NDArray[np.float32]) -> _Measured:
     images, truth = targets.images, targets.truth
     predicted: Boxes = final_boxes(boxes, images)
     ious = SplitIoU(
         final=best_iou(predicted[:, None], truth)[:, 0],
-        swept=sweep(store, targets, THRESHOLDS, params.resolution, split, scores, params.scale),
+        swept=swept,
         centre=best_iou(centre_boxes(images["width"], images["height"]), truth),
         labels=images["label"].to_numpy(),
     )
     return _Measured(targets, ious, error_types(predicted, truth), scores.figures())
 
 
-def _figures(splits: Mapping[str, _Measured], threshold: float, seed: int) -> dict[str, dict[str, Any]]:
-    boxes = figures({split: found.ious for split, found in splits.items()}, threshold, TRAIN_FULLSUP, seed)
-    maps = map_figures({split: found.maps for split, found in splits.items()}, threshold, TRAIN_FULLSUP)
+def _figures(splits: Mapping[str, _Measured], cut: Threshold, seed: int) -> dict[str, dict[str, Any]]:
+    boxes = figures({split: found.ious for split, found in splits.items()}, cut.value, TRAIN_FULLSUP, seed)
+    maps = map_figures({split: found.maps for split, found in splits.items()}, cut.value, TRAIN_FULLSUP)
     missing = {split: int((found.types == MISSING).sum()) for split, found in splits.items()}
-    return {split: boxes[split] | maps[split] | {"missing": missing[split]} for split in splits}
+    by = {"calibrated_by": cut.calibrated_by}
+    return {split: boxes[split] | maps[split] | {"missing": missing[split]} | by for split in splits}
 
 
 def _tables(splits: Mapping[str, _Measured], classes: tuple[str, ...]) -> dict[str, pd.DataFrame]:

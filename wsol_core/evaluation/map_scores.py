@@ -90,8 +90,9 @@ class MapScores:
         image_id, width, height = self._images[position]
         found = NO_MAP if score_map is None else score_map
         mask = self._masks.read(image_id, width, height)
+        correct = self._boxes.measure(found, self._truth[position], width, height, image_id)
         with self._lock:
-            self._boxes.add(found, self._truth[position], width, height, image_id)
+            self._boxes.count(correct)
             if mask is not None:
                 self._pixels.add(found, mask, image_id)
 

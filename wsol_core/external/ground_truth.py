@@ -13,7 +13,8 @@ from PIL import ExifTags, Image
 from wsol_core.core.boxes import BOX_COLUMNS
 from wsol_core.core.errors import InputError, nearest
 from wsol_core.data.index import TEST, read_annotations, read_index
-from wsol_core.datasets.listing import VOID, DataParams, InstanceMask, Listing, image_id, is_inside
+from wsol_core.data.paths import image_id, is_inside
+from wsol_core.datasets.listing import VOID, DataParams, InstanceMask, Listing
 from wsol_core.datasets.readers import coco, cub
 from wsol_core.datasets.validate import TOLERANCE
 from wsol_core.external import metadata_folder, voc_xml

@@ -5,16 +5,17 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from tqdm import tqdm
 
 from wsol_core.core.boxes import BOX_COLUMNS, Boxes
 from wsol_core.core.errors import InputError
 from wsol_core.core.map_store import CLASS_AGNOSTIC
+from wsol_core.core.parallel import in_threads
 from wsol_core.core.regions import boxes_at_thresholds
 from wsol_core.external.ground_truth import Mask, Truth
 from wsol_core.external.score_maps import ScoreMap, ScoreMaps, agnostic
-from wsol_core.localization.localize import in_threads
 from wsol_core.metrics.localization import THRESHOLDS, GroundTruth, best_index, best_iou, gt_known, is_correct
-from wsol_core.metrics.max_box import MaxBoxAcc
+from wsol_core.metrics.max_box import Correct, MaxBoxAcc
 from wsol_core.metrics.pixels import PixelScores
 
 RESOLUTION = 224
@@ -24,12 +25,11 @@ NOTHING: ScoreMap = np.zeros((1, 1), dtype=np.float32)
 
 class _Look(NamedTuple):
     image_id: str
-    width: int
-    height: int
     score_map: ScoreMap | None
     mask: Mask | None
     ious: npt.NDArray[np.float32]
     box: Boxes
+    correct: Correct | None
 
 
 class MapsPass:
@@ -85,23 +85,25 @@ class MapsPass:
 
     def _measure(self) -> None:
         position = {name: place for place, name in enumerate(self.images["image_id"])}
-        for image_id, width, height, score_map, mask, ious, box in self._looks():
+        for image_id, score_map, mask, ious, box, correct in self._looks():
             shown = NOTHING if score_map is None else score_map
             if image_id in position:
                 self.swept[position[image_id]] = ious
                 self.predicted[position[image_id]] = box
-                self.max_box.add(shown, self._boxes[image_id], width, height, image_id)
+            if correct is not None:
+                self.max_box.count(correct)
             if mask is not None:
                 self.masked += 1
                 self.pixels.add(shown, mask, image_id)
 
     def _looks(self) -> Iterator[_Look]:
         columns = self._source.images[["image_id", "width", "height", "labels"]]
-        return in_threads(self._look, columns.itertuples(index=False, name=None), len(columns), "maps")
+        rows: Iterator[tuple[str, int, int, list[int]]] = columns.itertuples(index=False, name=None)
+        yield from tqdm(in_threads(self._look, rows), "maps", len(columns), unit="map", disable=None)
 
-    def _look(self, row: tuple[str, int, int, list[int]]) -> _Look:
-        image_id, width, height, labels = row
+    def _look(self, image_id: str, width: int, height: int, labels: list[int]) -> _Look:
         score_map, ious, box = None, np.zeros(len(self.thresholds), np.float32), np.zeros(4, np.float32)
+        correct = None
         if image_id in self._names:
             score_map = agnostic(self._maps, self._names[image_id], labels[0] if len(labels) == 1 else None)
         if score_map is not None and image_id in self._boxes:
@@ -109,7 +111,10 @@ class MapsPass:
             own = GroundTruth(self._boxes[image_id], np.zeros(len(self._boxes[image_id]), dtype=np.intp))
             ious = best_iou(predicted[None], own)[0]
             box = box if self._chosen is None else predicted[self._chosen]
-        return _Look(image_id, width, height, score_map, self._source.mask(image_id), ious, box)
+        if image_id in self._boxes:
+            shown = NOTHING if score_map is None else score_map
+            correct = self.max_box.measure(shown, self._boxes[image_id], width, height, image_id)
+        return _Look(image_id, score_map, self._source.mask(image_id), ious, box, correct)
 
 
 def truth_boxes(truth: Truth) -> GroundTruth:

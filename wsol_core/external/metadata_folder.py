@@ -11,7 +11,7 @@ from PIL import Image
 
 from wsol_core.core.boxes import BOX_COLUMNS
 from wsol_core.core.errors import InputError
-from wsol_core.datasets.listing import is_inside
+from wsol_core.data.paths import is_inside
 from wsol_core.external.names import without_suffix
 
 IGNORE = 255

@@ -12,7 +12,7 @@ from PIL import Image
 
 from wsol_core.core.errors import InputError
 from wsol_core.core.map_store import CLASS_AGNOSTIC, Kind
-from wsol_core.datasets.listing import image_id, is_inside, walk
+from wsol_core.data.paths import image_id, is_inside, walk
 
 FULL_SCALE = {"1": 1, "L": 255, "I;16": 65535, "I;16B": 65535, "I": 65535}
 """The value that means 1, by mode of a PNG."""

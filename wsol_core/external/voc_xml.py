@@ -10,7 +10,8 @@ from PIL import Image
 
 from wsol_core.core.errors import InputError
 from wsol_core.data.index import TEST
-from wsol_core.datasets.listing import InstanceMask, Listing, annotated, is_inside, listed
+from wsol_core.data.paths import is_inside
+from wsol_core.datasets.listing import InstanceMask, Listing, annotated, listed
 from wsol_core.datasets.readers.xml_objects import Objects, read_objects
 
 Described = tuple[Listing, pd.DataFrame]

@@ -1,37 +1,60 @@
 """The box threshold, chosen without ground truth: the one whose boxes agree best with the pseudo boxes."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
+from wsol_core.core.boxes import BOX_COLUMNS
 from wsol_core.core.errors import InputError
-from wsol_core.core.map_store import MapStore
+from wsol_core.core.files import read_table
+from wsol_core.core.map_store import Kind, MapStore
 from wsol_core.core.params import Block
-from wsol_core.core.regions import Scale
-from wsol_core.localization.localize import Targets, sweep
+from wsol_core.core.regions import Scale, largest_component_box
+from wsol_core.data.index import TRAIN_WEAKSUP, ImageIndex
+from wsol_core.localization.localize import CalibratedBy, LocalizeParams, Targets, Threshold, find_targets, sweep
 from wsol_core.metrics.localization import GroundTruth, best_index, mean_iou, threshold_grid
 
 FloatArray = npt.NDArray[np.floating]
 
+CURVE = ("threshold", "mean_iou")
+OTSU = 0.5
+"""The threshold on the scale `otsu`."""
+
+
+class MethodParams(Block):
+    """Where a method's maps are cut."""
+
+    calibrated_by: CalibratedBy = "pseudo_boxes"
+    """pseudo_boxes: the threshold whose boxes agree best with a table of boxes; labels: with the boxes of pseudo labels;
+    constant: the one given; otsu: each map's own"""
+    calibrated_on: str
+    """the pseudo boxes (.parquet) or labels (.h5); the index of the images where neither plays a part"""
+    constant: float = Field(default=0.5, ge=0, lt=1)
+    """the threshold with `constant`, such as a paper's own"""
+
+    @field_validator("calibrated_on")
+    @classmethod
+    def _no_ground_truth(cls, path: str, info: ValidationInfo) -> str:
+        wanted = {"pseudo_boxes": ".parquet", "labels": ".h5"}.get(info.data.get("calibrated_by", ""), "")
+        if not path.endswith(wanted):
+            raise ValueError(f"not a {wanted} file, which {info.data['calibrated_by']} asks for")
+        if "truth" in Path(path).parts:
+            raise ValueError("ground truth; a threshold must not have seen it")
+        return path
+
 
 class CalibrateParams(Block):
-    """How the threshold is chosen."""
+    """How a threshold is sought."""
 
-    step: float = Field(gt=0, le=0.5)
+    step: float = Field(default=0.01, gt=0, le=0.5)
     """Distance between the thresholds tried, from 0 up to, not including, 1; see `threshold_grid`."""
-    images: int = Field(ge=1)
+    images: int = Field(default=500, ge=1)
     """Images of train-weaksup to calibrate on, at the most; drawn at random if there are more."""
-    constants: dict[str, float]
-    """Thresholds by method that are taken as they stand (a paper's own, say) instead of being calibrated."""
-
-    def thresholds(self, method: str) -> npt.NDArray[np.float64]:
-        """The thresholds `(T,)` to choose among: the method's constant alone, or those of `threshold_grid`."""
-        if method in self.constants:
-            return np.array([self.constants[method]])
-        return threshold_grid(self.step)
 
 
 @dataclass(frozen=True)
@@ -39,16 +62,63 @@ class Calibration:
     """A chosen threshold.
 
     Attributes:
-        threshold: in [0, 1).
-        mean_iou: of the boxes at this threshold with the pseudo boxes.
+        threshold: the threshold.
+        mean_iou: of its boxes with the pseudo boxes; None where none were compared.
         images: number of images that it was chosen on.
-        curve: columns `threshold`, `mean_iou`.
+        curve: columns `threshold`, `mean_iou`; without rows where nothing was compared.
     """
 
-    threshold: float
-    mean_iou: float
+    threshold: Threshold
+    mean_iou: float | None
     images: int
     curve: pd.DataFrame
+
+    def content(self) -> dict[str, Any]:
+        """What the JSON file holds that `read_calibration` reads."""
+        return {
+            "threshold": self.threshold.value,
+            "scale": self.threshold.scale,
+            "calibrated_by": self.threshold.calibrated_by,
+            "mean_iou": None if self.mean_iou is None else round(self.mean_iou, 6),
+            "images": self.images,
+        }
+
+
+def calibrate_method(
+    store: MapStore, index: ImageIndex, method: MethodParams, search: CalibrateParams, params: LocalizeParams, seed: int
+) -> Calibration:
+    """The threshold of a method's maps, by whatever the method is calibrated.
+
+    Args:
+        store: the maps.
+        index: the images.
+        method: by what.
+        search: how it is sought.
+        params: how maps become boxes.
+        seed: of the draw of images.
+
+    Raises:
+        InputError: there is nothing to calibrate on.
+    """
+    if method.calibrated_by == "constant":
+        return _given(Threshold(method.constant, params.scale, "constant"))
+    if method.calibrated_by == "otsu":
+        return _given(Threshold(OTSU, "otsu", "otsu"))
+    boxes = _pseudo_boxes(Path(method.calibrated_on), index)
+    targets = draw(find_targets(index, boxes, TRAIN_WEAKSUP), search.images, seed)
+    found = calibrate(store, targets, threshold_grid(search.step), params.resolution, params.scale)
+    return replace(found, threshold=replace(found.threshold, calibrated_by=method.calibrated_by))
+
+
+def _given(threshold: Threshold) -> Calibration:
+    return Calibration(threshold, None, 0, pd.DataFrame(columns=list(CURVE)))
+
+
+def _pseudo_boxes(path: Path, index: ImageIndex) -> pd.DataFrame:
+    if path.suffix != ".h5":
+        return read_table(path)[0]
+    with MapStore(path) as labels:
+        return label_boxes(labels, index)
 
 
 def calibrate(
@@ -66,8 +136,34 @@ def calibrate(
         raise InputError(f"{store.path}: no training image has a pseudo box to calibrate on; run ddt_boxes again")
     curve = mean_iou(sweep(store, targets, thresholds, resolution, "calibrate", scale=scale))
     best = best_index(curve)
-    table = pd.DataFrame({"threshold": thresholds, "mean_iou": curve})
-    return Calibration(float(thresholds[best]), float(curve[best]), len(targets.images), table)
+    table = pd.DataFrame(dict(zip(CURVE, (thresholds, curve), strict=True)))
+    return Calibration(Threshold(float(thresholds[best]), scale), float(curve[best]), len(targets.images), table)
+
+
+def label_boxes(store: MapStore, index: ImageIndex) -> pd.DataFrame:
+    """Pseudo boxes of a store of masks or tri-state labels: `image_id`, the row's `label`, and the box.
+
+    The box is that of the largest foreground component, scaled to the image. A map without foreground has none; images
+    that are not in train-weaksup are passed over.
+
+    Raises:
+        InputError: the store holds something else.
+    """
+    if store.kind not in (Kind.MASK, Kind.TRISTATE):
+        raise InputError(f"{store.path}: holds no masks or tri-state labels to calibrate on; see calibrated_on")
+    train = index.split(TRAIN_WEAKSUP)
+    sizes = dict(zip(train["image_id"], zip(train["width"], train["height"], strict=True), strict=True))
+    rows = []
+    for row, (image_id, label) in enumerate(zip(store.image_ids, store.labels.tolist(), strict=True)):
+        box = largest_component_box(store[row] == 1) if image_id in sizes else None
+        if box is not None:
+            rows.append((image_id, label, *_scaled(box, store.shape, sizes[image_id])))
+    return pd.DataFrame(rows, columns=["image_id", "label", *BOX_COLUMNS])
+
+
+def _scaled(box: tuple[int, int, int, int], shape: tuple[int, int], size: tuple[int, int]) -> npt.NDArray[np.float32]:
+    (height, width), extent = shape, np.array([*size, *size], dtype=np.float32)
+    return np.array(box, dtype=np.float32) * extent / np.array([width, height] * 2, dtype=np.float32)
 
 
 def draw(targets: Targets, count: int, seed: int) -> Targets:

@@ -1,45 +1,58 @@
 """Maps to boxes: those of each map at the chosen threshold, and the IoU of the boxes at many thresholds."""
 
 import json
-import os
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 from tqdm import tqdm
 
 from wsol_core.core.boxes import BOX_COLUMNS, Boxes
 from wsol_core.core.errors import InputError
 from wsol_core.core.map_store import CLASS_AGNOSTIC, MapStore
+from wsol_core.core.parallel import in_threads
 from wsol_core.core.params import Block
-from wsol_core.core.regions import Scale, boxes_at_thresholds, map_box, map_boxes, rescale
+from wsol_core.core.regions import Scale, boxes_at_thresholds, map_box, map_boxes, rescale, upsample
 from wsol_core.data.index import ImageIndex
 from wsol_core.metrics.localization import GroundTruth, best_iou
 
 FloatArray = npt.NDArray[np.floating]
-T = TypeVar("T")
-R = TypeVar("R")
+CalibratedBy = Literal["pseudo_boxes", "labels", "constant", "otsu"]
 
 
 class LocalizeParams(Block):
     """How a map becomes boxes."""
 
-    resolution: int = Field(ge=1, le=2048)
+    resolution: int = Field(default=224, ge=1, le=2048)
     """Side in pixels of the square grid on which maps are thresholded and components found (224 in the papers)."""
     scale: Scale = "value"
-    """What is held against the threshold: scores as they are (`value`), as shares of the map's maximum (`maximum`), or
-    as the share of the map's pixels that are lower (`percentile`)."""
+    """What is held against the threshold: scores as they are (`value`), as shares of the map's maximum (`maximum`), as
+    the share of the map's pixels that are lower (`percentile`), or relative to the map's own threshold of Otsu
+    (`otsu`, which stands at .5). Methods that are calibrated by `otsu` have that scale whatever stands here."""
     components: Literal["largest", "all"] = "largest"
     """One box per map, of the largest component; or one for each component (several objects in an image)."""
     min_area: float = Field(default=0.01, ge=0, le=1)
     """With `all`: components smaller than this share of the image are left out."""
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Where a method's maps are cut, as `calibrate` chose it.
+
+    Attributes:
+        value: in [0, 1).
+        scale: what is held against it, see `regions.rescale`.
+        calibrated_by: what it was chosen by, see `calibrate.MethodParams`.
+    """
+
+    value: float
+    scale: Scale = "value"
+    calibrated_by: CalibratedBy = "pseudo_boxes"
 
 
 @dataclass(frozen=True)
@@ -59,6 +72,9 @@ class Targets:
         starts = np.flatnonzero(np.diff(self.truth.image, prepend=-1))
         return np.split(self.truth.boxes, starts[1:])
 
+
+_THRESHOLD = TypeAdapter(Threshold)
+_Row = tuple[int, str, int, int, int]
 
 Visitor = Callable[[int, FloatArray | None], None]
 """Takes the position of an image among the targets and its map `(h, w)`, or None where it has none."""
@@ -94,14 +110,16 @@ def sweep(
     The boxes are those of the largest component, at thresholds of `scale`, see `regions.rescale`.
     A map is read, upsampled and swept at once, so memory is bounded by the result. An image's map is the one of its
     label, else its class-agnostic one; without a map its IoU is 0 at every threshold. What else is to be measured of
-    the rescaled maps, a `visitor` does in the same pass; it is called from several threads, in any order.
+    the rescaled maps, a `visitor` does in the same pass; it is called from several threads, in any order. It gets maps
+    in the store's resolution, those of the scale `otsu` in the resolution that their threshold is found in.
     """
     boxes = targets.boxes_by_image()
     ious = np.zeros((len(targets.images), len(thresholds)), dtype=np.float32)
 
-    def fill(row: tuple[int, str, int, int, int]) -> None:
-        position, image_id, width, height, label = row
+    def fill(position: int, image_id: str, width: int, height: int, label: int) -> None:
         score_map = store.find(image_id, label)
+        if score_map is not None and scale == "otsu":
+            score_map = upsample(score_map, resolution, resolution)
         if visitor is not None:
             visitor(position, None if score_map is None else rescale(score_map, scale))
         if score_map is None:
@@ -110,19 +128,23 @@ def sweep(
         truth = GroundTruth(boxes[position], np.zeros(len(boxes[position]), dtype=np.intp))
         ious[position] = best_iou(predicted[None], truth)[0]
 
-    for _ in in_threads(fill, targets.images.itertuples(name=None), len(targets.images), title):
+    rows: Iterable[_Row] = targets.images.itertuples(name=None)
+    for _ in tqdm(in_threads(fill, rows), title, len(targets.images), unit="map", disable=None):
         pass
     return ious
 
 
-def read_threshold(path: Path) -> float:
-    """The calibrated threshold in a JSON file `{"threshold": ..}`.
+def read_calibration(path: Path) -> Threshold:
+    """The threshold that `calibrate` wrote: a JSON file `{"threshold": .., "scale": .., "calibrated_by": ..}`.
 
     Raises:
         InputError: the file is missing or holds no threshold.
     """
     try:
-        return float(json.loads(path.read_text(encoding="utf-8"))["threshold"])
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return _THRESHOLD.validate_python({
+            "value": found["threshold"], "scale": found["scale"], "calibrated_by": found["calibrated_by"]
+        })  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: no threshold in it ({error}); run calibrate again") from error
 
@@ -158,7 +180,8 @@ def localize(
             return map_boxes(score_map, threshold, width, height, resolution, scale, min_area)
         return map_box(score_map, threshold, width, height, resolution, scale)[None], score_map.max(keepdims=True)[0]
 
-    found = list(in_threads(find, range(len(store)), len(store), "localize"))
+    rows = zip(range(len(store)), strict=True)
+    found = list(tqdm(in_threads(find, rows), "localize", len(store), unit="map", disable=None))
     counts = [len(boxes) for boxes, _ in found]
     table = pd.DataFrame({"image_id": np.repeat(store.image_ids, counts)})
     table[list(BOX_COLUMNS)] = np.concatenate([np.empty((0, 4), np.float32), *(boxes for boxes, _ in found)])
@@ -176,19 +199,3 @@ def final_boxes(boxes: pd.DataFrame, images: pd.DataFrame) -> Boxes:
     ranked = pairs.sort_values(["image_id", "label_of_box", "score"], ascending=[True, False, False], kind="stable")
     best = ranked.drop_duplicates("image_id").set_index("image_id")[list(BOX_COLUMNS)]
     return best.reindex(images["image_id"]).fillna(0).to_numpy(np.float32)
-
-
-def in_threads(work: Callable[[T], R], items: Iterable[T], count: int, title: str) -> Iterator[R]:
-    """`work` of each item in order, in `WSOL_WORKERS` threads (by default one per core), with a progress bar.
-
-    Threads do, as OpenCV and HDF5 let go of the interpreter while they work.
-    """
-    with ThreadPoolExecutor(int(os.environ.get("WSOL_WORKERS") or os.cpu_count() or 1)) as pool:
-        yield from tqdm(_in_turns(pool, work, items), total=count, desc=title, unit="map", disable=None)
-
-
-def _in_turns(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """As `pool.map`, which would hold a future for every item; this holds 256 at a time."""
-    remaining = iter(items)
-    while batch := list(islice(remaining, 256)):
-        yield from pool.map(work, batch)

@@ -9,10 +9,7 @@ IoU with any ground-truth box is at least the wanted one. The best tau is chosen
 Beside it stands the best box around the centre (both sides the same share of the image's) by the same rules.
 """
 
-import os
-from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import cv2
@@ -26,12 +23,13 @@ from wsol_core.metrics.localization import CENTRE_SIDES, best_index
 Floats = npt.NDArray[np.float64]
 Scores = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
+Correct = npt.NDArray[np.bool_]
+"""`(1 + I, T + F)`: whether an image is correct by V1 and by V2 at each of I IoUs, at T taus and for F centre boxes."""
 
 TAUS: Floats = np.arange(100) / 100
 IOUS = (0.3, 0.5, 0.7)
 SIDE = 224
 V1_IOU = 0.5
-BATCH = 32
 CENTRE_LOW = np.trunc(SIDE * (1 - CENTRE_SIDES) / 2).astype(np.int64)
 CENTRE_HIGH = np.minimum(SIDE - CENTRE_LOW, SIDE - 1)
 
@@ -62,7 +60,9 @@ class MaxBoxFigures:
 
 
 class MaxBoxAcc:
-    """Adds up maps one by one, in `WSOL_WORKERS` threads (by default one per core); no map is kept.
+    """Adds up maps one by one; no map is kept.
+
+    To measure in several threads, call `measure` from them, which compiled code does most of, and `count` from one.
 
     Args:
         taus: `(T,)` in [0, 1), ascending, at most 255.
@@ -73,18 +73,15 @@ class MaxBoxAcc:
         self._taus, self._ious = np.asarray(taus, dtype=np.float64), tuple(ious)
         if not 0 < len(self._taus) < 256:
             raise ValueError(f"{len(self._taus)} taus; 1 to 255 can be measured")
-        workers = int(os.environ.get("WSOL_WORKERS") or os.cpu_count() or 1)
-        self._pool = ThreadPoolExecutor(workers)
-        self._running: deque[Future[npt.NDArray[np.int64]]] = deque()
-        self._room = 2 * workers
-        self._maps: list[Bytes] = []
-        self._truths: list[npt.NDArray[np.int64]] = []
         self._images = 0
-        self._correct = np.zeros((1 + len(self._ious), len(self._taus)), dtype=np.int64)
-        self._centre = np.zeros((1 + len(self._ious), len(CENTRE_SIDES)), dtype=np.int64)
+        self._correct = np.zeros((1 + len(self._ious), len(self._taus) + len(CENTRE_SIDES)), dtype=np.int64)
 
     def add(self, score_map: npt.NDArray[np.floating], truth: Boxes, width: int, height: int, name: str) -> None:
-        """Add an image.
+        """Measure an image and count it; see `measure`."""
+        self.count(self.measure(score_map, truth, width, height, name))
+
+    def measure(self, score_map: npt.NDArray[np.floating], truth: Boxes, width: int, height: int, name: str) -> Correct:
+        """Whether an image is correct, at each tau.
 
         Args:
             score_map: `(h, w)` in [0, 1], the whole image.
@@ -102,20 +99,25 @@ class MaxBoxAcc:
             )
         from wsol_core.metrics.component_tree import quantize
 
-        self._maps.append(quantize(as_scores(score_map, name)))
+        values = quantize(as_scores(score_map, name))
         scale = np.array([width, height, width, height])
-        self._truths.append(np.trunc(truth.astype(np.float64) * SIDE / scale).astype(np.int64))
-        if len(self._maps) == BATCH:
-            self._submit()
+        scaled = np.trunc(truth.astype(np.float64) * SIDE / scale).astype(np.int64)
+        largest, best = map_ious(values, scaled, self._taus)
+        centre = _centre_ious(scaled)
+        first = np.concatenate([largest, centre]) >= V1_IOU
+        return np.vstack([first, np.concatenate([best, centre]) >= np.array(self._ious)[:, None]])
+
+    def count(self, correct: Correct) -> None:
+        """Count an image that was measured."""
+        self._images += 1
+        self._correct += correct
 
     def figures(self) -> MaxBoxFigures:
         """The figures of all images added so far."""
-        self._submit()
-        while self._running:
-            self._collect()
+        by_tau, by_side = np.split(self._correct, [len(self._taus)], axis=1)
         with np.errstate(invalid="ignore"):
-            v1, *v2 = self._correct / np.float64(self._images)
-            centre, *centre_v2 = self._centre.max(axis=1) / np.float64(self._images)
+            v1, *v2 = by_tau / np.float64(self._images)
+            centre, *centre_v2 = by_side.max(axis=1) / np.float64(self._images)
         best = {iou: best_index(curve) for iou, curve in zip(self._ious, v2, strict=True)}
         by_iou = {iou: float(curve[best[iou]]) for iou, curve in zip(self._ious, v2, strict=True)}
         names = [f"v2@{round(100 * iou)}" for iou in self._ious]
@@ -129,19 +131,6 @@ class MaxBoxAcc:
             centre=float(centre),
             centre_v2=float(np.mean(centre_v2)),
         )
-
-    def _submit(self) -> None:
-        if not self._maps:
-            return
-        self._images += len(self._maps)
-        self._running.append(self._pool.submit(_correct, self._maps, self._truths, self._taus, self._ious))
-        self._centre += _centre_correct(self._truths, self._ious)
-        self._maps, self._truths = [], []
-        if len(self._running) > self._room:
-            self._collect()
-
-    def _collect(self) -> None:
-        self._correct += self._running.popleft().result()
 
 
 def as_scores(score_map: npt.NDArray[np.floating], name: str, shape: tuple[int, ...] = (SIDE, SIDE)) -> Scores:
@@ -175,24 +164,10 @@ def map_ious(values: Bytes, truth: npt.NDArray[np.int64], taus: Floats) -> tuple
     return largest, best
 
 
-def _correct(
-    maps: Sequence[Bytes], truths: Sequence[npt.NDArray[np.int64]], taus: Floats, ious: tuple[float, ...]
-) -> npt.NDArray[np.int64]:
-    """Number of correct images `(1 + len(ious), T)`: V1, then V2 at each IoU."""
-    total = np.zeros((1 + len(ious), len(taus)), dtype=np.int64)
-    wanted = np.array(ious)[:, None]
-    for values, truth in zip(maps, truths, strict=True):
-        largest, best = map_ious(values, truth, taus)
-        total[0] += largest >= V1_IOU
-        total[1:] += best >= wanted
-    return total
-
-
-def _centre_correct(truths: Sequence[npt.NDArray[np.int64]], ious: tuple[float, ...]) -> npt.NDArray[np.int64]:
-    """As `_correct`, of the boxes around the centre: `(1 + len(ious), F)` for F sides."""
-    low, high = np.split(np.concatenate(truths)[:, :, None], 2, axis=1)
+def _centre_ious(truth: npt.NDArray[np.int64]) -> Floats:
+    """Best IoU `(F,)` of the box around the centre of each side with any box of `truth (G, 4)`, at 224x224."""
+    low, high = np.split(truth[:, :, None], 2, axis=1)
     overlap = np.maximum(np.minimum(high, CENTRE_HIGH) - np.maximum(low, CENTRE_LOW) + 1, 0).prod(axis=1)
     union = (high - low + 1).prod(axis=1) + (CENTRE_HIGH - CENTRE_LOW + 1) ** 2 - overlap
-    starts = np.cumsum([0, *(len(truth) for truth in truths[:-1])])
-    best = np.maximum.reduceat(overlap / union, starts, axis=0)
-    return np.asarray((best >= np.array([V1_IOU, *ious])[:, None, None]).sum(axis=1))
+    ious: Floats = (overlap / union).max(axis=0)
+    return ious

@@ -2,9 +2,6 @@
 
 import ctypes
 import hashlib
-import multiprocessing
-import os
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +15,7 @@ from tqdm import tqdm
 from wsol_core.core.boxes import Boxes, from_xywh
 from wsol_core.core.errors import InputError
 from wsol_core.core.files import read_table, write_table
-from wsol_core.core.parallel import set_up_worker
+from wsol_core.core.parallel import in_processes
 from wsol_core.core.params import Block
 from wsol_core.data.images import decode
 from wsol_core.data.index import ImageIndex
@@ -60,27 +57,11 @@ def search_proposals(index: ImageIndex, params: SearchParams, scratch: Path) -> 
     }
     missing = {path: images for path, images in parts.items() if not path.exists()}
     done = len(table) - sum(map(len, missing.values()))
-    spawn = multiprocessing.get_context("spawn")
-    with (
-        ProcessPoolExecutor(worker_count(), spawn, set_up_worker) as pool,
-        tqdm(total=len(table), initial=done, desc="selective search", unit="image", disable=None) as bar,
-    ):
-        futures = {
-            pool.submit(_search_part, images, root, params, path): len(images) for path, images in missing.items()
-        }
-        try:
-            for future in as_completed(futures):
-                future.result()
-                bar.update(futures[future])
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    work = ((images, root, params, path) for path, images in missing.items())
+    with tqdm(total=len(table), initial=done, desc="selective search", unit="image", disable=None) as bar:
+        for images, _ in zip(missing.values(), in_processes(_search_part, work), strict=True):
+            bar.update(len(images))
     return join([read_table(path)[0] for path in parts])
-
-
-def worker_count() -> int:
-    """Processes: `WSOL_WORKERS`, by default one per core."""
-    return int(os.environ.get("WSOL_WORKERS") or os.cpu_count() or 1)
 
 
 def selective_search(image: npt.NDArray[np.uint8], params: SearchParams, seed: int) -> Boxes:
