@@ -215,13 +215,13 @@ FOLDERS = (
     (("boxes", "m", "--format", "yolo"), "labels/both.txt", "images/both.png"),
     (("boxes", "m", "--format", "voc"), "Annotations/both.xml", "JPEGImages/both.jpg"),
     (("boxes", "m", "--format", "label-studio"), "tasks.json", "corrected.json"),
-    (("masks", "labels/m"), "both.png", "a/two.png"),
+    (("masks", "targets/m"), "both.png", "a/two.png"),
 )
 
 
 @pytest.mark.parametrize(("words", "own", "put"), FOLDERS)
 def test_what_the_user_put_into_an_exported_folder_stays(words: tuple[str, ...], own: str, put: str) -> None:
-    write_maps("labels/m", Kind.TRISTATE, [("a/one", -1, [[1, 0], [255, 0]])])
+    write_maps("targets/m", Kind.TRISTATE, [("a/one", -1, [[1, 0], [255, 0]])])
     good(*words, "--out", "out")
     Path("out", put).parent.mkdir(exist_ok=True)
     Path("out", put).write_text("mine")
@@ -281,8 +281,8 @@ def write_maps(name: str, kind: Kind, rows: list[tuple[str, int, list[list[float
 
 
 def test_labels_are_enlarged_without_mixing() -> None:
-    write_maps("labels/m", Kind.TRISTATE, [("a/one", -1, [[1, 0], [255, 0]]), ("both", -1, [[0, 1], [0, 0]])])
-    good("masks", "labels/m", "--out", "labels")
+    write_maps("targets/m", Kind.TRISTATE, [("a/one", -1, [[1, 0], [255, 0]]), ("both", -1, [[0, 1], [0, 0]])])
+    good("masks", "targets/m", "--out", "labels")
     with Image.open("labels/a/one.png") as picture:
         mask = np.asarray(picture)
         assert picture.mode == "P"
@@ -296,7 +296,7 @@ def test_labels_are_enlarged_without_mixing() -> None:
 
 
 def test_where_classes_overlap_the_higher_score_wins() -> None:
-    write_maps("maps/m", Kind.SCORE, [("a/one", 0, [[0.9, 0.1], [0.9, 0.1]]), ("a/one", 1, [[0.1, 0.8], [0.1, 0.8]])])
+    write_maps("outputs/m/maps", Kind.SCORE, [("a/one", 0, [[0.9, 0.1], [0.9, 0.1]]), ("a/one", 1, [[0.1, 0.8], [0.1, 0.8]])])
     results = read_masks("localization", "m", threshold=0.3)
     mask = results.read("a/one", 4, 1)
     assert mask.tolist() == [[1, 1, 2, 2]]
@@ -306,10 +306,10 @@ def test_where_classes_overlap_the_higher_score_wins() -> None:
 
 
 def test_a_score_map_needs_a_threshold() -> None:
-    write_maps("maps/m", Kind.SCORE, [("a/one", -1, [[0.9, 0.1], [0.9, 0.1]])])
+    write_maps("outputs/m/maps", Kind.SCORE, [("a/one", -1, [[0.9, 0.1], [0.9, 0.1]])])
     assert "no threshold" in error("masks", "m", "--out", "masks")
     Path(DATA / "thresholds").mkdir()
-    Path(DATA / "thresholds/m.json").write_text('{"threshold": 0.5}')
+    Path(DATA / "thresholds/m.json").write_text('{"threshold": 0.5, "scale": "value", "calibrated_by": "constant"}')
     good("masks", "m", "--out", "masks")
     assert np.asarray(Image.open("masks/a/one.png"))[:, :50].all()
     with pytest.raises(InputError, match="no 'x' to export; there are m"):
@@ -318,7 +318,7 @@ def test_a_score_map_needs_a_threshold() -> None:
 
 def test_coco_masks_are_read_by_a_coco_reader() -> None:
     content = [("a/one", 0, [[1, 0], [0, 0]]), ("a/one", 1, [[0, 0], [0, 1]]), ("none", 1, [[0, 0], [0, 0]])]
-    write_maps("pseudo_masks", Kind.MASK, content)  # type: ignore[arg-type]
+    write_maps("targets/pseudo_masks", Kind.MASK, content)  # type: ignore[arg-type]
     good("masks", "pseudo_masks", "--out", "masks.json", "--format", "coco", "--split", "train-weaksup")
     coco = COCO("masks.json")
     assert len(coco.getImgIds()) == 2

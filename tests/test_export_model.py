@@ -48,7 +48,7 @@ def test_onnx_says_the_same(method: str) -> None:
     for count in (1, 2, 5):
         images = pictures(count, predictor.side)
         with torch.no_grad():
-            expected = predictor._network.look(predictor._model, images)
+            expected = predictor._look(predictor._model, images)
         maps, *classes = session.run(None, {"images": images.numpy()})
         assert expected.maps.std() > 0.01
         np.testing.assert_allclose(maps, expected.maps, atol=1e-5)
@@ -65,7 +65,7 @@ def test_a_program_says_the_same() -> None:
     program = torch.export.load("model.pt2").module()
     for count in (1, 3):
         images = pictures(count, predictor.side)
-        expected = predictor._network.look(predictor._model, images)
+        expected = predictor._look(predictor._model, images)
         maps, classes = program(images)
         torch.testing.assert_close(maps, expected.maps)
         torch.testing.assert_close(classes, expected.classes)

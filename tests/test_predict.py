@@ -9,21 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner, Result
 
-from stages import (
-    background_maps,
-    bcct_maps,
-    cam_maps,
-    fam_maps,
-    foreground_maps,
-    joint_maps,
-    localize,
-    phase_maps,
-    psol_maps,
-    sec_maps,
-    segmentation_maps,
-)
+from stages import localize, maps
 from tests import tiny_networks
 from wsol_core.cli.app import app
 from wsol_core.core.boxes import Boxes
@@ -32,9 +21,8 @@ from wsol_core.core.files import read_table
 from wsol_core.core.map_store import MapStore
 from wsol_core.core.regions import map_box, map_boxes
 from wsol_core.data.index import ImageIndex
-from wsol_core.localization.localize import LocalizeParams
 from wsol_core.prediction.masks import instance_mask
-from wsol_core.prediction.model_file import read_card
+from wsol_core.prediction.model_file import read_card, read_metadata
 from wsol_core.prediction.predictor import Predictor
 from wsol_core.prediction.sources import find_images
 from wsol_core.prediction.workspace import find_method, trained_methods
@@ -68,44 +56,29 @@ def paths(index: ImageIndex) -> list[Path]:
 # The same as the pipeline
 
 
-def test_maps_are_those_that_the_stages_store(workspace: ImageIndex, tmp_path: Path) -> None:
+METHODS = ("foreground", "segmentation-foreground", "cam", "psol", "fam", "bc", "features", "bcct", "joint", "sec")
+"""Networks whose maps need no label."""
+
+
+def test_maps_are_those_that_the_stage_stores(workspace: ImageIndex, tmp_path: Path) -> None:
     tiny_networks.build(tmp_path, workspace)
-    foreground_maps.main("localization")
-    segmentation_maps.main("localization", "foreground")
-    for stage, name in (
-        (cam_maps, "cam"), (psol_maps, "psol"), (fam_maps, "fam"), (background_maps, "bc"), (bcct_maps, "bcct"),
-        (joint_maps, "joint"), (sec_maps, "sec"),
-    ):  # fmt: skip
-        stage.main(name)
-    methods = (
-        "foreground",
-        "segmentation-foreground",
-        "cam",
-        "psol",
-        "fam",
-        "bc",
-        "bcct",
-        "bcct-branch",
-        "joint",
-        "joint-branch",
-    )
-    for method in (*methods, "sec"):
-        predictor = Predictor.of_method(method, device="cpu", threshold=0.5)
+    for method in METHODS:
         folder = "detection" if method == "sec" else "localization"
+        maps.main(method, folder)
+        predictor = Predictor.of_method(method, device="cpu", threshold=0.5)
         seen = predictor.look([predictor.squash(path) for path in paths(workspace)[:4]])
-        with MapStore(Path(f"data/{folder}/maps/{method}.h5")) as store:
+        with MapStore(Path(f"data/{folder}/outputs/{method}/maps.h5")) as store:
             stored = np.stack([store.find(name) for name in workspace.table["image_id"][:4]])  # type: ignore[misc]
         assert stored.std(axis=(1, 2)).min() > 0, method
         np.testing.assert_allclose(np.stack([each.score_map for each in seen]), stored, atol=1e-3, err_msg=method)
 
 
 def test_a_map_that_needs_a_label_is_that_of_the_predicted_class(workspace: ImageIndex, tmp_path: Path) -> None:
-    tiny_networks.build(tmp_path, workspace, ["labelled", "one"])
-    cam_maps.main("labelled")
-    phase_maps.main("localization", "one", "one")
-    for method in ("labelled", "one"):
+    tiny_networks.build(tmp_path, workspace, ["labelled", "one", "two"])
+    for method in ("labelled", "one", "two"):
+        maps.main(method, "localization")
         predictor, checked = Predictor.of_method(method, device="cpu"), 0
-        with MapStore(Path(f"data/localization/maps/{method}.h5")) as store:
+        with MapStore(Path(f"data/localization/outputs/{method}/maps.h5")) as store:
             for row in workspace.table.itertuples():
                 prediction = predictor.predict(workspace.root / str(row.path))
                 assert prediction.label in workspace.classes
@@ -121,7 +94,7 @@ def test_a_map_that_needs_a_label_is_that_of_the_predicted_class(workspace: Imag
 
 def test_boxes_are_those_that_localize_stores(workspace: ImageIndex, tmp_path: Path) -> None:
     tiny_networks.build(tmp_path, workspace, ["foreground"])
-    foreground_maps.main("localization")
+    maps.main("foreground", "localization")
     localize.main("foreground")
     table = read_table(Path("data/localization/boxes/foreground.parquet"))[0]
     predictor = Predictor.of_method("foreground", device="cpu")
@@ -147,7 +120,33 @@ def test_an_exported_file_does_without_the_workspace(
         np.testing.assert_array_equal(found.score_map, expected.score_map)
         assert (found.label, found.probability) == (expected.label, expected.probability)
     card = read_card(tmp_path / "cam.safetensors")
-    assert (card.method, card.threshold, card.classes) == ("cam", 0.5, ("red", "green"))
+    assert (card.method, card.threshold, card.scale, card.classes) == ("cam", 0.5, "value", ("red", "green"))
+
+
+def test_the_scale_of_a_threshold_goes_along(workspace: ImageIndex, tmp_path: Path) -> None:
+    tiny_networks.build(tmp_path, workspace, ["cam", "foreground"])
+    tiny_networks.write_threshold(tmp_path, "foreground", 0.5, "otsu")
+    maps.main("foreground", "localization")
+    localize.main("foreground")
+    table = read_table(Path("data/localization/boxes/foreground.parquet"))[0]
+    assert run("export", "model", "--method", "foreground", "--out", "model.safetensors").exit_code == 0
+    for predictor in (Predictor.of_method("foreground", "cpu"), Predictor.load("model.safetensors", "cpu")):
+        assert (predictor.card.threshold, predictor.card.scale) == (0.5, "otsu")
+        found = [predictor.boxes(path)[0] for path in paths(workspace)]
+        np.testing.assert_allclose(found, table[["x0", "y0", "x1", "y1"]].to_numpy(), atol=1e-3)
+    assert Predictor.of_method("foreground", "cpu", threshold=0.4).card.scale == "otsu"
+    Path("data/localization/thresholds/cam.json").unlink()
+    assert Predictor.of_method("cam", "cpu", threshold=0.4).card.scale == "value"
+
+
+def test_an_exported_file_of_another_version_is_refused(workspace: ImageIndex, tmp_path: Path) -> None:
+    tiny_networks.build(tmp_path, workspace, ["cam"])
+    assert run("export", "model", "--method", "cam", "--out", "new.safetensors").exit_code == 0
+    about = read_metadata(Path("new.safetensors"))
+    del about["card"]["version"]
+    save_file(load_file("new.safetensors"), "old.safetensors", {"wsol": json.dumps(about)})
+    line = error("predict", paths(workspace)[0], "--model", "old.safetensors", "--out", "out")
+    assert "old.safetensors: an exported model of format 1, not 2; export it again" in line
 
 
 def test_the_same_export_has_the_same_bytes(workspace: ImageIndex, tmp_path: Path) -> None:
@@ -198,14 +197,15 @@ def test_what_cannot_be_predicted_is_said(workspace: ImageIndex, tmp_path: Path)
         Predictor.of_method("foreground", device="abacus")
 
 
-def test_methods_are_named_by_the_parameters() -> None:
-    found = trained_methods(
-        {"segmentation": {"sources": ["cam", "fam"]}, "bcct": {"x": {}}, "psol": None, "oracle": {}}
-    )
-    assert {name: trained.checkpoint for name, trained in found.items()} == {
-        "segmentation": "segmentation-cam", "segmentation-cam": "segmentation-cam",
-        "segmentation-fam": "segmentation-fam", "x": "x", "x-branch": "x",
-    }  # fmt: skip
+def test_a_classifier_has_no_maps(workspace: ImageIndex, tmp_path: Path) -> None:
+    tiny_networks.build(tmp_path, workspace, ["classifier"])
+    with pytest.raises(InputError, match="a classifier has no maps"):
+        find_method("classifier")
+
+
+def test_methods_are_the_networks_of_the_parameters(workspace: ImageIndex, tmp_path: Path) -> None:
+    tiny_networks.build(tmp_path, workspace, [])
+    assert set(trained_methods()) == set(tiny_networks.ENTRIES)
 
 
 def test_sources_have_names_of_their_own(tmp_path: Path) -> None:
@@ -234,9 +234,8 @@ def blobs() -> np.ndarray:
 
 
 def test_masks_number_the_boxes_and_stay_in_them() -> None:
-    params = LocalizeParams(resolution=64, components="all")
     boxes, _ = map_boxes(blobs(), 0.5, 200, 100, 64)
-    mask = instance_mask(blobs(), boxes, 200, 100, 0.5, params)
+    mask = instance_mask(blobs(), boxes, 200, 100, 0.5, 64)
     assert mask.shape == (100, 200)
     assert np.unique(mask).tolist() == [0, 1, 2]
     for instance, (x0, y0, x1, y1) in enumerate(boxes, start=1):
@@ -245,7 +244,7 @@ def test_masks_number_the_boxes_and_stay_in_them() -> None:
         assert (np.abs(bounds - [x0, y0, x1, y1]) <= np.array([200, 100, 200, 100]) / 64 + 1).all()
         assert len(rows) > 0.8 * (x1 - x0) * (y1 - y0)
     one = map_box(blobs(), 0.5, 200, 100, 64)[None]
-    np.testing.assert_array_equal(instance_mask(blobs(), one, 200, 100, 0.5, params), mask == 1)
+    np.testing.assert_array_equal(instance_mask(blobs(), one, 200, 100, 0.5, 64), mask == 1)
 
 
 @pytest.mark.parametrize(("value", "expected"), [(0.0, 0), (0.5, 0), (1.0, 1)])
@@ -253,7 +252,7 @@ def test_masks_of_constant_maps(value: float, expected: int) -> None:
     score_map = np.full((3, 5), value, np.float32)
     box: Boxes = map_box(score_map, 0.5, 7, 1, 8)[None]
     np.testing.assert_array_equal(box, [[0, 0, 7, 1]])
-    mask = instance_mask(score_map, box, 7, 1, 0.5, LocalizeParams(resolution=8))
+    mask = instance_mask(score_map, box, 7, 1, 0.5, 8)
     np.testing.assert_array_equal(mask, np.full((1, 7), expected))
 
 

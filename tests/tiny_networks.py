@@ -1,4 +1,4 @@
-"""A workspace with a network of every kind, all on a backbone of two convolutions, random weights."""
+"""A workspace with a network of every recipe, all on a backbone of two convolutions, random weights."""
 
 import json
 from collections.abc import Sequence
@@ -13,40 +13,48 @@ from torch import Tensor, nn
 from wsol_core.backbones.pyramid import TORCHVISION, Pyramid
 from wsol_core.data.index import ImageIndex, write_index
 from wsol_core.engine.checkpoints import save_checkpoint
-from wsol_core.prediction.networks import KINDS
+from wsol_core.engine.recipe import all_recipes, entry_recipe
 
-CLASSES = 2
 TRAINING = {"epochs": 0, "batch": 4, "lr_backbone": 0.0, "lr_head": 0.0, "image_side": 32, "resize": 40}
-BACKBONE = {"name": "resnet50", "weights": "none"}
-NETWORK = {"backbone": BACKBONE, "training": {**TRAINING, "precision": "32-true"}}
-MFF = {**NETWORK, "levels": [-2, -1]}
+NETWORK = {"backbone": {"name": "resnet50", "weights": "none"}, "training": {**TRAINING, "precision": "32-true"}}
+NAMES = {
+    ("bcct", "binary"): "bc",
+    ("bcct", "ct"): "bcct",
+    ("spol", "segmentation"): "segmentation-foreground",
+    ("two_phase", "first"): "one",
+    ("two_phase", "later"): "two",
+}
+"""Of networks that are not called as in their recipe."""
+SIZES: dict[str, Any] = {
+    "width": 8, "resolution": 8, "levels": [-2, -1], "parts": 2, "pooling": 1, "dilation": 1,
+    "binary": {"resolution": 8},
+}  # fmt: skip
+"""What makes networks small, where they have such a parameter."""
+CHOICES: dict[tuple[str, str], dict[str, Any]] = {
+    ("spol", "cam"): {"maps": "predicted"},
+    ("bcct", "ct"): {"maps": "predicted"},
+    ("bcct", "joint"): {"maps": "predicted"},
+    ("two_phase", "first"): {"maps": "all"},
+    ("sec", "sec"): {"set": "detection"},
+}
+
+
+def entries() -> dict[str, dict[str, Any]]:
+    """The block `networks`: one of every recipe, and an MFF-Net 1 that gives the map of the image's label."""
+    found = {}
+    for (method, network), recipe in all_recipes().items():
+        sizes = {key: value for key, value in SIZES.items() if key in recipe.params.model_fields}
+        entry = {"method": method, "network": network, **NETWORK, **sizes, **CHOICES.get((method, network), {})}
+        found[NAMES.get((method, network), network)] = entry
+    return found | {"labelled": found["cam"] | {"maps": "label"}}
+
+
+ENTRIES = entries()
 PARAMS: dict[str, Any] = {
     "preset": "test",
     "inference": {"flip": True},
     "localize": {"resolution": 64},
-    "foreground": NETWORK,
-    "segmentation": {"sources": ["foreground"], "network": MFF},
-    "cam": {"cam": {**MFF, "maps": "predicted"}, "labelled": {**MFF, "maps": "label"}},
-    "psol": {"psol": NETWORK},
-    "fam": {"fam": {**NETWORK, "parts": 2}},
-    "bc": {"bc": {**NETWORK, "resolution": 8}},
-    "bcct": {"bcct": {**NETWORK, "masks": "bc", "width": 8, "maps": "predicted"}},
-    "bcct_joint": {"joint": {**NETWORK, "binary": {"resolution": 8}, "width": 8, "maps": "predicted"}},
-    "phase_one": {"one": {**NETWORK, "set": "localization", "width": 8, "maps": "all"}},
-    "sec": {"sec": {"network": {**NETWORK, "width": 8, "pooling": 1, "dilation": 1}}},
-}
-CHECKPOINTS = {
-    "foreground": ("foreground", PARAMS["foreground"]),
-    "segmentation-foreground": ("segmentation", MFF),
-    "cam": ("cam", PARAMS["cam"]["cam"]),
-    "labelled": ("cam", PARAMS["cam"]["labelled"]),
-    "psol": ("psol", NETWORK),
-    "fam": ("fam", PARAMS["fam"]["fam"]),
-    "bc": ("bc", PARAMS["bc"]["bc"]),
-    "bcct": ("bcct", PARAMS["bcct"]["bcct"]),
-    "joint": ("bcct_joint", PARAMS["bcct_joint"]["joint"]),
-    "one": ("phase_one", PARAMS["phase_one"]["one"]),
-    "sec": ("sec", PARAMS["sec"]["sec"]["network"]),
+    "networks": ENTRIES,
 }
 
 
@@ -68,25 +76,25 @@ def use_tiny_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wsol_core.backbones.create._pyramid", pyramid)
 
 
-def build(folder: Path, index: ImageIndex, methods: Sequence[str] = tuple(CHECKPOINTS), threshold: float = 0.5) -> None:
+def build(folder: Path, index: ImageIndex, names: Sequence[str] = tuple(ENTRIES), threshold: float = 0.5) -> None:
     """Write parameters, indices, checkpoints and thresholds; the backbone must be the tiny one."""
     (folder / "params.yaml").write_text(yaml.safe_dump(PARAMS))
     for name in ("localization", "detection"):
         write_index(folder / "data" / name / "index.parquet", index)
     torch.manual_seed(0)
-    for method in methods:
-        kind, block = CHECKPOINTS[method]
-        params = KINDS[kind].params.model_validate(block)
-        model = KINDS[kind].build(params, CLASSES)
-        for name, weight in model.named_parameters():
-            if not name.startswith("backbone.") and weight.ndim > 1:
+    for name in names:
+        recipe = entry_recipe(ENTRIES[name], name)
+        params = recipe.params.model_validate(ENTRIES[name])
+        model = recipe.build(params, len(index.classes))
+        for place, weight in model.named_parameters():
+            if not place.startswith("backbone.") and weight.ndim > 1:
                 nn.init.normal_(weight, std=2 / weight[0].numel() ** 0.5)
-        path = folder / f"data/models/{method}.safetensors"
-        save_checkpoint(path, model.state_dict(), params.model_dump(mode="json"))
-        write_threshold(folder, method, threshold)
+        path = folder / f"data/models/{name}.safetensors"
+        save_checkpoint(path, model.state_dict(), params.model_dump(mode="json"), index.classes)
+        write_threshold(folder, name, threshold)
 
 
-def write_threshold(folder: Path, method: str, threshold: float) -> None:
+def write_threshold(folder: Path, method: str, threshold: float, scale: str = "value") -> None:
     path = folder / f"data/localization/thresholds/{method}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"threshold": threshold}))
+    path.write_text(json.dumps({"threshold": threshold, "scale": scale, "calibrated_by": "pseudo_boxes"}))

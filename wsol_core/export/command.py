@@ -88,8 +88,7 @@ def boxes(
 @app.command()
 def masks(
     source: Annotated[
-        str,
-        typer.Argument(help="A method of data/SET/outputs; or below data/SET: targets/NAME, segments/NAME.")
+        str, typer.Argument(help="A method of data/SET/outputs; or below data/SET: targets/NAME, segments/NAME.")
     ],
     out: Out,
     form: Annotated[Literal["png", "coco"], typer.Option("--format", help="See below.")] = "png",
@@ -139,7 +138,9 @@ def model(
     form: Annotated[
         Literal["safetensors", "onnx", "torch"] | None, typer.Option("--format", help="Else by the suffix of OUT.")
     ] = None,
-    threshold: Annotated[float | None, typer.Option(help="Instead of the calibrated one, from 0 to below 1.")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Instead of the calibrated one, of the same scale, in [0, 1).")
+    ] = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:

@@ -4,7 +4,8 @@ Input `images`: `(batch, 3, side, side)` uint8 RGB from 0 to 255; any batch. The
 antialiased, with the interpolation that the description names; the normalisation is inside the graph. Output `maps`:
 `(batch, h, w)` float32 in [0, 1]; and `classes`, `(batch, C)` probabilities, of a network that tells classes. A box is
 that of the largest connected part of the map above `threshold` of `scale`, after a bilinear resize to
-`localize.resolution`, see `regions.map_box`. The description is a JSON text, `wsol` in ONNX's metadata, `wsol export.json` in the program's file.
+`localize.resolution`, see `regions.map_box`. The description is a JSON text, `wsol` in ONNX's metadata,
+`wsol export.json` in the program's file.
 
 The graph computes in float32; where the pipeline runs under bf16 autocast, its maps differ by that rounding. Views of
 `inference` are not in the graph: average over them outside.

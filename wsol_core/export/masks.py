@@ -6,22 +6,24 @@ class-agnostic has the image's label where that is one, else the class `object` 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from PIL import Image
+from tqdm import tqdm
 
 from wsol_core.core.errors import InputError
 from wsol_core.core.map_store import CLASS_AGNOSTIC, IGNORE, Kind, MapStore
+from wsol_core.core.parallel import in_threads
 from wsol_core.core.params import load
 from wsol_core.core.regions import Scale, rescale, upsample
 from wsol_core.data.index import ImageIndex, read_index
 from wsol_core.export.coco import ClassMask
 from wsol_core.export.results import OBJECT, chosen_images, find_result, own_labels
-from wsol_core.localization.localize import LocalizeParams, Threshold, in_threads, read_calibration
+from wsol_core.localization.localize import LocalizeParams, Threshold, read_calibration
 from wsol_core.visualization.class_colours import COLOURS
 from wsol_core.visualization.pictures import stretch
 
@@ -47,11 +49,13 @@ class MaskResults:
     def by_image(self) -> Iterator[tuple[str, LabelMask]]:
         """Every image's id with its mask, made in threads."""
 
-        def make(row: tuple[str, int, int]) -> tuple[str, LabelMask]:
-            return row[0], self.read(*row)
+        def make(image_id: str, width: int, height: int) -> tuple[str, LabelMask]:
+            return image_id, self.read(image_id, width, height)
 
-        rows = self.images[["image_id", "width", "height"]].itertuples(index=False, name=None)
-        return in_threads(make, rows, len(self.images), "masks")
+        rows: Iterator[tuple[str, int, int]] = self.images[["image_id", "width", "height"]].itertuples(
+            index=False, name=None
+        )
+        yield from tqdm(in_threads(make, rows), "masks", len(self.images), unit="mask", disable=None)
 
     def by_class(self) -> Iterator[ClassMask]:
         """Every class in every image; pixels of which nothing is said belong to none."""
@@ -91,16 +95,18 @@ def read_masks(set_name: str, source: str, splits: Sequence[str] = (), threshold
 
 
 def _threshold(path: Path, threshold: float | None) -> Threshold:
-    """Of the score maps at `path`: the calibrated one of their method, or one chosen by hand.
+    """Of the score maps at `path`: the calibrated one of their method, or one chosen by hand, of the same scale.
 
     Raises:
         InputError: none is chosen and none is calibrated.
     """
-    if threshold is not None:
-        return Threshold(threshold, load(LocalizeParams, "localize").scale)
-    if path.name != "maps.h5":
-        raise InputError(f"{path}: no threshold is calibrated for it; give --threshold")
-    return read_calibration(Path(f"data/localization/thresholds/{path.parent.name}.json"))
+    calibrated = Path(f"data/localization/thresholds/{path.parent.name}.json")
+    if path.name == "maps.h5" and calibrated.is_file():
+        found = read_calibration(calibrated)
+        return found if threshold is None else replace(found, value=threshold)
+    if threshold is None:
+        raise InputError(f"{path}: no threshold is calibrated for these maps; give --threshold")
+    return Threshold(threshold, load(LocalizeParams, "localize").scale)
 
 
 class Painter:

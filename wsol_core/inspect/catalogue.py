@@ -98,9 +98,9 @@ class Catalogue:
         return read_calibration(path) if path else None
 
     def scale(self, method: str) -> Scale:
-        """What the slider's thresholds are of: the calibrated scale, unless each image has a threshold of its own."""
+        """The scale of the calibrated threshold, else the one of the parameters."""
         chosen = self.threshold(method)
-        return self.localize_params().scale if chosen is None or chosen.scale == "otsu" else chosen.scale
+        return chosen.scale if chosen else self.localize_params().scale
 
     def localize_params(self) -> LocalizeParams:
         """The workspace's parameters of `localize`."""

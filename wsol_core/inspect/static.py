@@ -9,7 +9,6 @@ from typing import Any
 from tqdm import tqdm
 
 from wsol_core.core.errors import InputError
-from wsol_core.core.regions import Scale
 from wsol_core.core.written_files import output_folder
 from wsol_core.inspect.catalogue import Catalogue
 from wsol_core.inspect.inspection import THRESHOLDS, Inspection
@@ -92,25 +91,16 @@ def _live(catalogue: Catalogue, image_id: str) -> Answer:
     found: Answer = {}
     label = catalogue.label(catalogue.position(image_id) or 0)
     for method in methods(catalogue.layers()):
-        every = _boxes(catalogue, method, image_id, label, THRESHOLDS, catalogue.scale(method))
-        if every is None:
+        chosen, scale = catalogue.threshold(method), catalogue.scale(method)
+        stops = THRESHOLDS if chosen is None else sorted({*THRESHOLDS, chosen.value})
+        swept = catalogue.boxes_at(method, image_id, label, stops, scale)
+        if swept is None:
             continue
+        shown = catalogue.shown(swept, image_id, label)
+        every = [{"threshold": stop, "scale": scale} | own for stop, own in zip(stops, shown, strict=True)]
         steps = every[:1] + [own for before, own in pairwise(every) if own["boxes"] != before["boxes"]]
-        chosen = catalogue.threshold(method)
-        own = _boxes(catalogue, method, image_id, label, [chosen.value], chosen.scale) if chosen else None
-        found[method] = {"calibrated": own[0] if own else None, "steps": steps}
+        found[method] = {"calibrated": None if chosen is None else every[stops.index(chosen.value)], "steps": steps}
     return found
-
-
-def _boxes(
-    catalogue: Catalogue, method: str, image_id: str, label: int, thresholds: list[float], scale: Scale
-) -> list[Answer] | None:
-    """For each threshold what the server would answer; None without a map."""
-    several = catalogue.boxes_at(method, image_id, label, thresholds, scale)
-    if several is None:
-        return None
-    shown = catalogue.shown(several, image_id, label)
-    return [{"threshold": stop, "scale": scale} | own for stop, own in zip(thresholds, shown, strict=True)]
 
 
 def _without_places(content: Any) -> Any:

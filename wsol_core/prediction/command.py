@@ -19,7 +19,9 @@ def predict(
     components: Annotated[
         Literal["largest", "all"] | None, typer.Option(help="One box per image, or one per object; else as trained.")
     ] = None,
-    threshold: Annotated[float | None, typer.Option(help="Instead of the calibrated one, from 0 to below 1.")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Instead of the calibrated one, of the same scale, in [0, 1).")
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images at once.")] = 16,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     overwrite: Annotated[

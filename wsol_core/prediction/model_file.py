@@ -65,7 +65,8 @@ def read_metadata(path: Path) -> dict[str, Any]:
         with safe_open(path, framework="pt") as file:
             return dict(json.loads(file.metadata()["wsol"]))
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: not a readable model ({error}); run the stage that makes it, or export it again"
+        raise InputError(
+            f"{path}: not a readable model ({error}); run the stage that makes it, or export it again"
         ) from error
 
 
@@ -80,10 +81,10 @@ def read_card(path: Path) -> ModelCard:
         raise InputError(
             f"{path}: not an exported model; write one with `wsol export model --method METHOD --out FILE.safetensors`"
         )
-    if card.get("version", 1) != FORMAT:
-        found = card.get("version", 1)
+    found = card.get("version", 1)
+    if found != FORMAT:
         raise InputError(f"{path}: an exported model of format {found}, not {FORMAT}; export it again from its network")
     try:
         return ModelCard.model_validate(card)
     except ValidationError as error:
-        raise InputError(f"{path}: its card is damaged: {explain(error, ModelCard, 'card')}; export it again") from error
+        raise InputError(f"{path}: {explain(error, ModelCard, 'card')}; export it again") from error

@@ -112,6 +112,7 @@ class Outputs:
             "overlay": overlay,
             "method": self._predictor.card.method,
             "threshold": self._predictor.card.threshold,
+            "scale": self._predictor.card.scale,
             "settings": self._key,
         }
         self._write_json(own, record)

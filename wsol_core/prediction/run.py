@@ -6,10 +6,11 @@ from functools import partial
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
+from tqdm import tqdm
+
 from wsol_core.core.errors import InputError
+from wsol_core.core.parallel import in_threads, worker_count
 from wsol_core.data.images import Picture
-from wsol_core.data.loading import loader_workers
-from wsol_core.localization.localize import in_threads
 from wsol_core.prediction.outputs import Outputs, Record
 from wsol_core.prediction.predictor import Predictor
 from wsol_core.prediction.sources import Source
@@ -68,8 +69,9 @@ def _predicted(
     def load(source: Source) -> tuple[Source, Picture | InputError]:
         return source, _or_error(partial(predictor.squash, source.path))
 
-    loaded = in_threads(load, sources, len(sources), "predict")
-    with ThreadPoolExecutor(loader_workers()) as pool:
+    decoded = in_threads(load, zip(sources, strict=True), ahead=2 * batch)
+    loaded = iter(tqdm(decoded, "predict", len(sources), unit="image", disable=None))
+    with ThreadPoolExecutor(worker_count()) as pool:
         while part := list(islice(loaded, batch)):
             good = [(source, picture) for source, picture in part if not isinstance(picture, InputError)]
             yield from ((source, error) for source, error in part if isinstance(error, InputError))

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from wsol_core.core.errors import InputError
 from wsol_core.data.images import SUFFIXES
-from wsol_core.datasets.listing import walk
+from wsol_core.data.paths import walk
 
 
 class Source(NamedTuple):

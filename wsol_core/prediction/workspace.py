@@ -30,7 +30,7 @@ def find_method(method: str, threshold: float | None = None) -> tuple[Path, Mode
     recipe, params = load_entry(method)
     recipe.look(params)
     localize = load(LocalizeParams, "localize")
-    calibrated = _calibrated(method) if threshold is None else Threshold(0.0, localize.scale)
+    calibrated = _calibrated(method, None if threshold is None else Threshold(0.0, localize.scale))
     card = ModelCard(
         method=method,
         classes=read_metadata(path)["classes"],
@@ -54,7 +54,7 @@ def trained_methods() -> list[str]:
 
 
 def with_threshold(card: ModelCard, threshold: float | None) -> ModelCard:
-    """The card with another threshold, if one is given, of the scale of its block `localize`.
+    """The card with another threshold of the same scale, if one is given.
 
     Raises:
         InputError: it is not in [0, 1).
@@ -63,11 +63,13 @@ def with_threshold(card: ModelCard, threshold: float | None) -> ModelCard:
         return card
     if not 0 <= threshold < 1:
         raise InputError(f"threshold {threshold:g}: must lie in [0, 1)")
-    return card.model_copy(update={"threshold": threshold, "scale": card.localize.scale})
+    return card.model_copy(update={"threshold": threshold})
 
 
-def _calibrated(method: str) -> Threshold:
+def _calibrated(method: str, otherwise: Threshold | None) -> Threshold:
     path = Path(f"data/localization/thresholds/{method}.json")
-    if not path.is_file():
+    if path.is_file():
+        return read_calibration(path)
+    if otherwise is None:
         raise InputError(f"{path}: missing; run `dvc repro calibrate@{method}`, or give --threshold")
-    return read_calibration(path)
+    return otherwise

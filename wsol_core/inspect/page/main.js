@@ -88,9 +88,8 @@ function drawLive(panel, found, opacity) {
   panel.querySelector(".figure").textContent = text;
 }
 
-// Each image has a threshold of its own by Otsu's rule; a score of 0.5 needs no scale beside it.
+// On the scale `otsu` each image's own threshold by Otsu's rule is 0.5.
 function thresholdText({ threshold, scale }) {
-  if (scale === "otsu") return "Otsu's threshold";
   return `${Number(threshold.toFixed(4))}${scale === "value" ? "" : ` (${scale})`}`;
 }
 
