@@ -15,9 +15,9 @@ DATA = Path("data/localization")
 def main(name: str) -> None:
     """Write `classification/NAME.json` under `results/PRESET`; its figures are those of `classification.evaluate`."""
     index = read_index(DATA / "index.parquet")
-    ranked = read_ranked(DATA / "scores" / f"{name}.parquet", index)
-    annotations = read_annotations(DATA / "annotations.parquet")
-    boxes = {method: read_table(DATA / "boxes" / f"{method}.parquet")[0] for method in params.methods()}
+    ranked = read_ranked(DATA / "outputs" / name / "classes.parquet", index)
+    annotations = read_annotations(DATA / "truth/annotations.parquet")
+    boxes = {method: read_table(DATA / "boxes" / f"{method}.parquet")[0] for method in params.names("methods")}
     figures = evaluate(index, annotations, ranked, boxes, params.seed())
     write_json(Path("results") / params.preset() / "classification" / f"{name}.json", figures)
 

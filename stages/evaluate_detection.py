@@ -17,7 +17,7 @@ def main(name: str, scored: str) -> None:
     `scored` is the method whose objectness picks the best proposal, one of the baselines.
     """
     results = Path("results") / params.preset()
-    index, annotations = read_index(DATA / "index.parquet"), read_annotations(DATA / "annotations.parquet")
+    index, annotations = read_index(DATA / "index.parquet"), read_annotations(DATA / "truth/annotations.parquet")
     detections, _ = read_table(DATA / "detections" / f"{name}.parquet")
     proposals, _ = read_table(DATA / "objectness" / f"{scored}.parquet")
     figures, classes = evaluate(detections, proposals, index, annotations, params.seed())

@@ -16,15 +16,16 @@ DATA = Path("data/detection")
 def main(name: str, *stores: str) -> None:
     """Write `heat_maps/NAME.json` (by split and store) and `curves/NAME-heat-maps.csv` (by class too) to results.
 
-    A store is `data/detection/maps/STORE.h5`; several are compared, such as the phases and what is merged of them. No
-    store stands for the one of that name.
+    A store is `data/detection/outputs/STORE/maps.h5`; several are compared, such as the phases and what is merged of
+    them. No store stands for the one of that name.
     """
     results = Path("results") / params.preset()
     index = read_index(DATA / "index.parquet")
-    annotations = read_annotations(DATA / "annotations.parquet")
+    annotations = read_annotations(DATA / "truth/annotations.parquet")
     with ExitStack() as stack:
-        opened = {store: stack.enter_context(MapStore(DATA / "maps" / f"{store}.h5")) for store in stores or (name,)}
-        figures, classes = evaluate(opened, index, annotations, DATA / "masks")
+        places = {store: DATA / "outputs" / store / "maps.h5" for store in stores or (name,)}
+        opened = {store: stack.enter_context(MapStore(path)) for store, path in places.items()}
+        figures, classes = evaluate(opened, index, annotations, DATA / "truth/masks")
     if not figures:
         print(f"{name}: no split has annotations and maps, so there is nothing to evaluate")
     write_json(results / "heat_maps" / f"{name}.json", figures)

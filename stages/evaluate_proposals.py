@@ -13,9 +13,9 @@ from wsol_core.proposals.selection import ProposalParams, choose
 
 
 def main(data_set: str) -> None:
-    """Write `proposals/SET.json` to results: by source and split what `proposal_scores.evaluate` finds."""
+    """Write `proposals/SET.json` to results: by source and split what `evaluation.proposals.evaluate` finds."""
     min_side, folder = load(ProposalParams, "proposals").min_side, Path("data", data_set)
-    index, annotations = read_index(folder / "index.parquet"), read_annotations(folder / "annotations.parquet")
+    index, annotations = read_index(folder / "index.parquet"), read_annotations(folder / "truth/annotations.parquet")
     figures = {}
     for path in tqdm(sorted((folder / "proposals").glob("*.parquet")), "recall", unit="source", disable=None):
         chosen = choose(read_table(path)[0], index, min_side, max(COUNTS))

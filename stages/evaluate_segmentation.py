@@ -17,7 +17,7 @@ def main(name: str) -> None:
     """Write `segmentation/NAME.json` (mean IoU by split) and `curves/NAME-segmentation.csv` (by class) to results."""
     results = Path("results") / params.preset()
     index = read_index(DATA / "index.parquet")
-    truth = ClassMasks(DATA / "masks", index, read_annotations(DATA / "annotations.parquet"))
+    truth = ClassMasks(DATA / "truth/masks", index, read_annotations(DATA / "truth/annotations.parquet"))
     figures, classes = evaluate(LabelMasks(DATA / "segments" / name), truth, index, params.seed())
     if not figures:
         print(f"{name}: no split has true masks and predicted ones, so there is nothing to evaluate")

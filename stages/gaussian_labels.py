@@ -1,4 +1,4 @@
-"""Maps of a source -> tri-state pseudo labels (SPOL 3.4). Usage: gaussian_labels SOURCE."""
+"""Maps of a method -> tri-state pseudo labels (SPOL 3.4). Usage: gaussian_labels NAME."""
 
 from pathlib import Path
 
@@ -12,13 +12,12 @@ from wsol_core.methods.spol.gaussian import GaussianParams, pseudo_labels
 DATA = Path("data/localization")
 
 
-def main(source: str) -> None:
-    """Run the stage."""
-    params = load(GaussianParams, "gaussian").of(source)
-    output = DATA / "labels" / f"{source}.h5"
+def main(name: str) -> None:
+    """Write `targets/NAME.h5`."""
+    params = load(GaussianParams, f"gaussian_labels.{name}")
     with (
-        MapStore(DATA / "maps" / f"{source}.h5") as maps,
-        create(output, Kind.TRISTATE, params.resolution, params.resolution) as writer,
+        MapStore(DATA / "outputs" / params.maps / "maps.h5") as maps,
+        create(DATA / "targets" / f"{name}.h5", Kind.TRISTATE, params.resolution, params.resolution) as writer,
     ):
         for rows in maps.batches():
             labels = pseudo_labels(torch.from_numpy(maps[rows]), params).numpy()

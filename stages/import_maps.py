@@ -11,13 +11,13 @@ from wsol_core.external.score_maps import open_maps
 
 
 def main(method: str) -> None:
-    """Write `data/SET/maps/METHOD.h5`."""
+    """Write `data/SET/outputs/METHOD/maps.h5`."""
     params = load(ImportParams, f"import_maps.{method}")
     folder, side = Path("data", params.set), params.resolution
     index = read_index(folder / "index.parquet")
     with (
         open_maps(Path(params.path)) as maps,
-        create(folder / "maps" / f"{method}.h5", Kind.SCORE, side, side) as writer,
+        create(folder / "outputs" / method / "maps.h5", Kind.SCORE, side, side) as writer,
     ):
         import_maps(maps, index, writer, side)
 

@@ -17,12 +17,12 @@ WRITE_ROWS = 4096
 
 
 def main() -> None:
-    """Run the stage."""
+    """Write `targets/pseudo_masks.h5`."""
     resolution = load(PseudoMaskParams, "pseudo_masks").resolution
     boxes = read_table(DATA / "pseudo_boxes.parquet")[0]
     images = read_index(DATA / "index.parquet").table
     table = images[["image_id", "width", "height"]].merge(boxes, on="image_id", validate="one_to_one")
-    with create(DATA / "pseudo_masks.h5", Kind.MASK, resolution, resolution) as writer:
+    with create(DATA / "targets/pseudo_masks.h5", Kind.MASK, resolution, resolution) as writer:
         for start in range(0, len(table), WRITE_ROWS):
             rows = table.iloc[start : start + WRITE_ROWS]
             corners = rows[list(BOX_COLUMNS)].to_numpy(np.float32)

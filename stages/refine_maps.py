@@ -12,10 +12,10 @@ DATA = Path("data/localization")
 
 
 def main(method: str) -> None:
-    """Write `maps/METHOD-crf.h5`."""
-    params = load(RefineParams, "crf")
-    with MapStore(DATA / "maps" / f"{method}.h5") as store:
-        refine_maps(store, read_index(DATA / "index.parquet"), params, DATA / "maps" / f"{method}-crf.h5")
+    """Write `outputs/METHOD-crf/maps.h5`."""
+    params, outputs = load(RefineParams, "crf"), DATA / "outputs"
+    with MapStore(outputs / method / "maps.h5") as store:
+        refine_maps(store, read_index(DATA / "index.parquet"), params, outputs / f"{method}-crf" / "maps.h5")
 
 
 if __name__ == "__main__":

@@ -14,9 +14,9 @@ INDEX = DATA / "index.parquet"
 
 
 def main(name: str) -> None:
-    """Run the stage."""
-    params = load(SegmentParams, f"sec.{name}.segments")
-    maps = DATA / "maps" / f"{name}.h5"
+    """Write a PNG per image into `segments/NAME`."""
+    params = load(SegmentParams, f"segments.{name}")
+    maps = DATA / "outputs" / params.network / "maps.h5"
     with MapStore(maps) as store, scratch_folder(f"segments-{name}", {"segments": params}, [INDEX, maps]) as scratch:
         write_segments(store, read_index(INDEX), params, scratch, DATA / "segments" / name)
 

@@ -47,9 +47,9 @@ def prepare(params: DataParams, root: Path, set_name: str, output: Path) -> None
 
     Writes into `output`: `index.parquet`; the folder `truth` with `annotations.parquet` and `masks/` (a PNG per image
     that has instances, see `Listing.masks`; pixels of objects without a row in the annotations are 0, void ones 255);
-    and `skipped.csv` (`image_id`, `path`, `reason`; unlisted images among them). An image is bad as a whole: a truth of which a part is
-    missing would count correct predictions as wrong, so one bad box or mask leaves the image out (`skip`) or stops
-    (`fail`).
+    and `skipped.csv` (`image_id`, `path`, `reason`; unlisted images among them). An image is bad as a whole: a truth of
+    which a part is missing would count correct predictions as wrong, so one bad box or mask leaves the image out
+    (`skip`) or stops (`fail`).
 
     Raises:
         InputError: bad images (`on_bad_image: fail`), no training image, an unknown class, or the layout is another.

@@ -14,7 +14,7 @@ from wsol_core.core.errors import InputError
 from wsol_core.core.files import read_table
 from wsol_core.core.map_store import Kind, MapStore
 from wsol_core.core.params import Block
-from wsol_core.core.regions import Scale, largest_component_box
+from wsol_core.core.regions import GridBox, Scale, largest_component_box
 from wsol_core.data.index import TRAIN_WEAKSUP, ImageIndex
 from wsol_core.localization.localize import CalibratedBy, LocalizeParams, Targets, Threshold, find_targets, sweep
 from wsol_core.metrics.localization import GroundTruth, best_index, mean_iou, threshold_grid
@@ -30,7 +30,7 @@ class MethodParams(Block):
     """Where a method's maps are cut."""
 
     calibrated_by: CalibratedBy = "pseudo_boxes"
-    """pseudo_boxes: the threshold whose boxes agree best with a table of boxes; labels: with the boxes of pseudo labels;
+    """pseudo_boxes: the threshold whose boxes agree best with a table of boxes; labels: with those of pseudo labels;
     constant: the one given; otsu: each map's own"""
     calibrated_on: str
     """the pseudo boxes (.parquet) or labels (.h5); the index of the images where neither plays a part"""
@@ -161,9 +161,10 @@ def label_boxes(store: MapStore, index: ImageIndex) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["image_id", "label", *BOX_COLUMNS])
 
 
-def _scaled(box: tuple[int, int, int, int], shape: tuple[int, int], size: tuple[int, int]) -> npt.NDArray[np.float32]:
-    (height, width), extent = shape, np.array([*size, *size], dtype=np.float32)
-    return np.array(box, dtype=np.float32) * extent / np.array([width, height] * 2, dtype=np.float32)
+def _scaled(box: GridBox, shape: tuple[int, int], size: tuple[int, int]) -> list[float]:
+    """A box on a grid `(h, w)` in pixels of an image of `width x height`."""
+    scales = (size[0] / shape[1], size[1] / shape[0]) * 2
+    return [side * scale for side, scale in zip(box, scales, strict=True)]
 
 
 def draw(targets: Targets, count: int, seed: int) -> Targets:

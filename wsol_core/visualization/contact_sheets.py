@@ -28,23 +28,16 @@ Draw = Callable[[Row, Picture], Picture | None]
 COLUMNS_OF_CASES = 6
 
 
-class ObjectnessParams(Block):
-    """Where objectness comes from."""
-
-    sets: tuple[str, ...]
-    """Data sets whose proposals are scored."""
-    methods: tuple[str, ...]
-    """Methods whose maps score them."""
-
-
 class ReportParams(Block):
     """What is pictured."""
 
-    images: int = Field(ge=1)
+    sets: tuple[str, ...] = ("localization",)
+    """Data sets that get sheets."""
+    images: int = Field(default=8, ge=1)
     """Images per sheet, and best and worst cases per method."""
-    proposals: int = Field(ge=1)
+    proposals: int = Field(default=10, ge=1)
     """Proposals drawn per image, those of the highest objectness."""
-    side: int = Field(ge=32, le=512)
+    side: int = Field(default=150, ge=32, le=512)
     """Side of a tile in pixels."""
 
 

@@ -33,7 +33,7 @@ from wsol_core.methods.ddt.principal_component import Component, Moments, block_
 class DDTParams(Block):
     """How pseudo boxes are made."""
 
-    backbone: BackboneParams
+    backbone: BackboneParams = BackboneParams()
     """the pretrained network; it is not trained"""
     layers: tuple[int, ...] = Field(default=(-1,), min_length=1, max_length=2)
     """feature maps of the pyramid, from its end; two of them are intersected (DDT+)"""

@@ -43,6 +43,8 @@ class EdgeParams(CRFParams):
 class SegmentParams(Block):
     """Which images are segmented, and how masks meet the edges."""
 
+    network: str
+    """network of `networks` whose maps become label masks"""
     splits: tuple[Split, ...] = Field(default=("test",), min_length=1)
     """whose images"""
     crf: EdgeParams | None = None

@@ -45,6 +45,8 @@ class ContourParams(Block):
 class GaussianParams(Block):
     """How maps become tri-state pseudo labels."""
 
+    maps: str
+    """method whose maps they are made of"""
     form: Literal["whole", "contours", "alone"] = "whole"
     """whole: one Gaussian over the map (the paper); contours: one for each region (the released code); alone: one over
     the map, foreground where it exceeds `enhancement`, background elsewhere (the paper's Table 4, "w/o Threshold")"""
