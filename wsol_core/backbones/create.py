@@ -33,10 +33,10 @@ OUTPUT_STRIDES = (8, 16, 32)
 class BackboneParams(Block):
     """Which network, and what it starts from."""
 
-    name: str
+    name: str = "efficientnet_lite0"
     """vgg16, resnet50, inception_v3, mobilenet_v1, mobilenet_v2, seresnet50, densenet161, efficientnet_lite0 to 2, or
     a name of timm's."""
-    weights: str
+    weights: str = "imagenet"
     """imagenet (by name, downloaded or from a package), none (random), or the path to a .safetensors or .pth file."""
     frozen_batch_norm: bool = True
     """Whether batch norm keeps the statistics of the starting weights while its own weights train."""

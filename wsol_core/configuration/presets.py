@@ -1,54 +1,32 @@
-"""Presets: partial YAML files that `wsol use NAME` merges into the demo's parameters.
+"""Presets: partial YAML files that `wsol use NAME` merges onto the demo's and writes out whole as `params.yaml`.
 
-`presets/demo.yaml` is `params.yaml` as committed, whole and with its comments. Every other preset is a patch on it, so
-what was in use before leaves no trace: `use A; use B` equals `use B`, and `use demo` goes back.
+What was in use before leaves no trace: `use A; use B` equals `use B`, and `use demo` goes back.
 """
 
-import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from wsol_core.configuration.expand import expand
+from wsol_core.configuration.parameters import Parameters, typed
 from wsol_core.core.errors import InputError, nearest
 from wsol_core.core.files import atomic_path
-from wsol_core.data.roots import find_root, remember_root
+from wsol_core.core.params import SAFE_LOADER
+from wsol_core.data.roots import find_root, registry, remember_root
 
 DEMO = "demo"
+LOCK = "schema: '2.0'\nstages: {}\n"
+"""DVC's record of what the stages made, with nothing in it."""
 Place = tuple[str, ...]
-Splice = tuple[int, int, str]
-"""Start and end of a part of a text, and what replaces it."""
-OPEN: set[Place] = {
-    ("cam",), ("classifier",), ("oracle",), ("psol",), ("transferred",), ("import_maps",), ("calibrate", "constants"),
-    ("fam",), ("bc",), ("backprop",), ("bcct",), ("bcct_joint",), ("phase_one",), ("phase_two",), ("two_phase",),
-    ("heat_maps",), ("saliency",), ("sec",), ("selective_search",), ("proposal_files",), ("map_proposals",),
-    ("detectors",), ("oracle_objectness",), ("descriptions",), ("linear_detectors",),
-}  # fmt: skip
-"""Dictionaries whose keys are names that the user chooses."""
-
-
-def apply_preset(params_text: str, preset: Mapping[str, Any]) -> str:
-    """Merge `preset` into the YAML text of a parameter file; comments, order and layout stay.
-
-    RFC 7396 (JSON merge patch): mappings merge, `null` deletes a key, everything else replaces. Unlike there, a key
-    that the file lacks is refused, except inside `data.SET` and `gaussian.overrides`, which need not hold every key,
-    and directly inside `OPEN`. A deleted key takes the comment lines right above it along.
-
-    Raises:
-        InputError: a key is unknown; the message names the nearest right one.
-    """
-    text = params_text if params_text.endswith("\n") else params_text + "\n"
-    _refuse_unknown(yaml.safe_load(text), preset, ())
-    tree = yaml.compose(text, yaml.SafeLoader)
-    assert isinstance(tree, yaml.MappingNode)
-    for start, end, new in sorted(_splices(text, tree, preset), reverse=True):
-        text = text[:start] + new + text[end:]
-    return text
 
 
 def use(name: str, root: Path | None = None, data_set: str = "localization", project: Path = Path()) -> list[str]:
     """Write the parameters of preset `name` to `params.yaml`, whatever stood there before.
+
+    Where another preset was in use, `dvc.lock` is emptied: DVC takes entries of stages that are no more for outputs
+    that it has to check out.
 
     Args:
         name: a file of `presets/`, without `.yaml`.
@@ -57,151 +35,72 @@ def use(name: str, root: Path | None = None, data_set: str = "localization", pro
         project: the project's root.
 
     Returns:
-        The values edited by hand that are dropped, a line for each.
+        What else happened, a line each: where the root was remembered, the values edited by hand that are dropped, the
+        entries of `dvc.lock` that are dropped.
 
     Raises:
-        InputError: the preset is unknown or does not fit the demo's parameters, or the root of a data set outside the
-            project is not known; `params.yaml` stays as it was.
+        InputError: the preset is unknown or wrong, or the root of a data set outside the project is not known;
+            `params.yaml` stays as it was.
     """
-    text = preset_text(name, project)
-    outside = {key: block for key, block in yaml.safe_load(text)["data"].items() if _is_outside(block)}
+    parameters = preset_parameters(name, project)
+    outside = {key: block.name for key, block in parameters.data.items() if not block.folder}
+    said: list[str] = []
     if root is not None:
         if data_set not in outside:
             raise InputError(f"preset {name!r} has no {data_set!r} data set outside the project; leave out --root")
-        remember_root(outside[data_set]["name"], root)
-    for key, block in outside.items():
+        remember_root(outside[data_set], root)
+        said.append(f"the root of data set {outside[data_set]!r} is remembered in {registry()}")
+    for key, known in outside.items():
         try:
-            find_root(block["name"])
+            find_root(known)
         except InputError as error:
             raise InputError(f"{error} (here: `wsol use {name} --set {key} --root PATH`)") from error
     params = project / "params.yaml"
-    dropped = edits(params, project)
+    said += [f"dropped {line}" for line in edits(params, project)]
+    before = _name_in(params)
     with atomic_path(params) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    return dropped
+        temporary.write_text(expand(parameters), encoding="utf-8")
+    return said + (_emptied(project / "dvc.lock", before) if before not in ("", name) else [])
 
 
-def _is_outside(data_set: Mapping[str, Any]) -> bool:
-    """Whether the images lie outside the project: the source is then the list that `scan` makes of them."""
-    return str(data_set.get("source")).endswith(".parquet")
-
-
-def preset_text(name: str, project: Path = Path()) -> str:
-    """The whole parameter file of a preset: the demo's text, patched.
+def preset_parameters(name: str, project: Path = Path()) -> Parameters:
+    """The parameters of a preset: its file merged onto the demo's.
 
     Raises:
-        InputError: the preset is unknown, or does not fit.
+        InputError: the preset is unknown, or wrong.
     """
     folder = project / "presets"
     known = sorted(path.stem for path in folder.glob("*.yaml"))
     if name not in known:
         raise InputError(f"no preset {name!r}{nearest(name, known)} (there are: {', '.join(known) or 'none here'})")
-    demo = (folder / f"{DEMO}.yaml").read_text(encoding="utf-8")
-    if name == DEMO:
-        return demo
+    path = folder / f"{name}.yaml"
+    content = _read(folder / f"{DEMO}.yaml")
     try:
-        patch = yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8")) or {}
-        if not isinstance(patch, dict):
-            raise InputError("not a part of the parameters, `key: value` by line")
-        return apply_preset(demo, patch | {"preset": name})
-    except (InputError, yaml.YAMLError) as error:
-        raise InputError(f"{folder / name}.yaml: {error}") from error
+        if name != DEMO:
+            patch = _read(path)
+            _refuse_idle_deletions(content, patch)
+            content = merge(content, patch)
+        return typed(content | {"preset": name})
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
-def _refuse_unknown(content: Mapping[str, Any], patch: Mapping[str, Any], place: Place) -> None:
+def merge(base: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+    """RFC 7396 (JSON merge patch): mappings merge, `None` deletes a key, everything else replaces.
+
+    >>> merge({"a": {"b": 1, "c": 2}, "d": [3]}, {"a": {"b": None, "e": 4}, "d": [5]})
+    {'a': {'c': 2, 'e': 4}, 'd': [5]}
+    """
+    merged = dict(base)
     for key, value in patch.items():
-        if key not in content:
-            if _is_open(place):
-                continue
-            raise InputError(f"unknown key {'.'.join((*place, str(key)))!r}{nearest(key, content)}")
-        if isinstance(value, Mapping) and isinstance(content[key], Mapping):
-            _refuse_unknown(content[key], value, (*place, key))
-
-
-def _is_open(place: Place) -> bool:
-    return place in OPEN or place[:2] == ("gaussian", "overrides") or (place[:1] == ("data",) and len(place) >= 2)
-
-
-def _splices(text: str, node: yaml.MappingNode, patch: Mapping[str, Any]) -> Iterator[Splice]:
-    """What makes the block mapping `node` of `text` the merged one; it must keep at least one key."""
-    pairs = {key.value: (key, value) for key, value in node.value}
-    added = {key: _merged(None, value) for key, value in patch.items() if key not in pairs and value is not None}
-    for name in patch.keys() & pairs.keys():
-        key, value = pairs[name]
-        old, new = yaml.SafeLoader("").construct_document(value), patch[name]
-        if new is None:
-            yield _line_start(text, key), _next_line(text, value), ""
-        elif isinstance(new, Mapping) and isinstance(old, dict) and not value.flow_style and _merged(old, new):
-            yield from _splices(text, value, new)
+        if value is None:
+            merged.pop(key, None)
+        elif isinstance(value, Mapping):
+            inner = merged.get(key)
+            merged[key] = merge(inner if isinstance(inner, Mapping) else {}, value)
         else:
-            after_colon = text.index(":", key.end_mark.index) + 1
-            end, merged = max(after_colon, _end(text, value)), _merged(old, new)
-            if _is_nested(merged):
-                below = _next_line(text, value)
-                yield after_colon, end, ""
-                yield below, below, textwrap.indent(_dump(merged), " " * (key.start_mark.column + 2))
-            else:
-                yield after_colon, end, f" {_flow(merged)}"
-    if added:
-        end = _next_line(text, node)
-        new = "".join(_entry(key, value) for key, value in added.items())
-        yield end, end, textwrap.indent(new, " " * node.value[0][0].start_mark.column)
-
-
-def _merged(old: Any, patch: Any) -> Any:
-    if not isinstance(patch, Mapping):
-        return patch
-    kept = {key: value for key, value in old.items() if key not in patch} if isinstance(old, dict) else {}
-    given = old if isinstance(old, dict) else {}
-    return kept | {key: _merged(given.get(key), value) for key, value in patch.items() if value is not None}
-
-
-def _entry(key: str, value: Any) -> str:
-    """A new key: a line, or a block where its value is nested twice."""
-    return _dump({key: value}) if _is_nested(value) else f"{key}: {_flow(value)}\n"
-
-
-def _is_nested(value: Any) -> bool:
-    return isinstance(value, Mapping) and any(isinstance(inner, Mapping) for inner in value.values())
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes what stands twice twice."""
-
-    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
-        return True
-
-
-def _dump(value: Any, flow: bool | None = None) -> str:
-    """YAML; where `flow` is None, a line for each innermost mapping and a block around them."""
-    return str(yaml.dump(value, Dumper=_Dumper, default_flow_style=flow, sort_keys=False, width=float("inf")))
-
-
-def _flow(value: Any) -> str:
-    return _dump(value, flow=True).removesuffix("...\n").strip()
-
-
-def _end(text: str, node: yaml.Node) -> int:
-    """Where the last character of `node` stands, plus one; a block's own end mark lies behind the comments after it."""
-    if isinstance(node, yaml.CollectionNode) and not node.flow_style:
-        last = node.value[-1]
-        return _end(text, last[1] if isinstance(last, tuple) else last)
-    return node.start_mark.index + len(text[node.start_mark.index : node.end_mark.index].rstrip())
-
-
-def _next_line(text: str, node: yaml.Node) -> int:
-    return text.index("\n", _end(text, node)) + 1
-
-
-def _line_start(text: str, key: yaml.Node) -> int:
-    """The start of the key's line, or of the first of the comment lines right above it."""
-    start = key.start_mark.index - key.start_mark.column
-    while start:
-        above = text.rindex("\n", 0, start - 1) + 1 if "\n" in text[: start - 1] else 0
-        if not text[above:start].startswith(" " * key.start_mark.column + "#"):
-            break
-        start = above
-    return start
+            merged[key] = value
+    return merged
 
 
 def edits(params: Path, project: Path) -> list[str]:
@@ -209,16 +108,60 @@ def edits(params: Path, project: Path) -> list[str]:
     if not params.exists():
         return []
     try:
-        now = yaml.safe_load(params.read_text(encoding="utf-8"))
-        old = dict(_leaves(yaml.safe_load(preset_text(str(now["preset"]), project))))
-        new = dict(_leaves(now))
-    except (InputError, yaml.YAMLError, UnicodeDecodeError, LookupError, TypeError):
+        now = _read(params)
+        preset = preset_parameters(str(now["preset"]), project).model_dump(mode="json")
+    except (InputError, LookupError):
         return [f"all of {params.name}, which is not one of the presets' files"]
+    old, new = dict(_leaves(preset)), dict(_leaves(now))
     return [
         f"{'.'.join(place)}: {new.get(place, 'deleted')} (preset: {old.get(place, 'none')})"
         for place in {**old, **new}
         if place not in old or place not in new or old[place] != new[place]
     ]
+
+
+def _emptied(lock: Path, preset: str) -> list[str]:
+    """Empty `dvc.lock`; what was in it, in a line."""
+    if not lock.exists():
+        return []
+    try:
+        stages = len(_read(lock).get("stages") or {})
+    except InputError:
+        stages = 0
+    if not stages:
+        return []
+    with atomic_path(lock) as temporary:
+        temporary.write_text(LOCK, encoding="utf-8")
+    return [
+        f"dvc.lock: {stages} stages of preset {preset!r} dropped; outputs stay in the cache, "
+        "`git checkout dvc.lock` brings them back"
+    ]
+
+
+def _name_in(params: Path) -> str:
+    """The preset that a parameter file names, or ""."""
+    try:
+        return str(_read(params).get("preset") or "")
+    except (InputError, FileNotFoundError):
+        return ""
+
+
+def _refuse_idle_deletions(base: Mapping[str, Any], patch: Mapping[str, Any], place: Place = ()) -> None:
+    for key, value in patch.items():
+        if value is None and key not in base:
+            raise InputError(f"{'.'.join((*place, key))}: null, but {DEMO} has no such key{nearest(key, base)}")
+        if isinstance(value, Mapping) and isinstance(base.get(key), Mapping):
+            _refuse_idle_deletions(base[key], value, (*place, str(key)))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), SAFE_LOADER)
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: not valid YAML ({error})") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: not a part of the parameters, `key: value` by line")
+    return content
 
 
 def _leaves(content: Mapping[str, Any], place: Place = ()) -> Iterator[tuple[Place, Any]]:

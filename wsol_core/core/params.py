@@ -113,6 +113,8 @@ def explain(error: ValidationError, model: type[Block], block: str) -> str:
     first = next((each for each in errors if each["type"] == "extra_forbidden"), errors[0])
     *parents, key = [str(part) for part in first["loc"]] or [""]
     name = ".".join(filter(None, [block, *parents, key]))
+    if first["type"] == "missing":
+        return f"{name}: required, but missing"
     if first["type"] != "extra_forbidden":
         message = first["msg"].removeprefix("Value error, ")
         return f"{name}: {message} (got {first['input']!r})" if name else message

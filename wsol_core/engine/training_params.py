@@ -109,7 +109,7 @@ class NetworkParams(LearningParams):
     """checkpoint of a network of the same shape that it starts from; the index for the backbone's weights alone"""
     background: str = ""
     """index of images that show none of the classes; the data set's own index for none"""
-    backbone: BackboneParams
+    backbone: BackboneParams = BackboneParams()
     """the pretrained network"""
     training: TrainingParams
     """how it is trained"""

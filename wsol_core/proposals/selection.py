@@ -21,7 +21,7 @@ class ProposalParams(Block):
 
     source: str = "selective-search"
     """NAME of an entry of `selective_search`, `proposal_files` or `map_proposals`"""
-    min_side: float = Field(default=20, ge=0)
+    min_side: float = Field(default=20.0, ge=0)
     """pixels of the original picture; boxes with a shorter side are left out"""
     max_proposals: int = Field(default=2000, ge=1)
     """per picture, the first in rank"""
