@@ -1,7 +1,5 @@
 """The standalone classifier, and its table of class scores."""
 
-import hashlib
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,24 +8,22 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 import torch
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pydantic import ValidationError
 
-from stages import class_scores as scores_stage
-from stages import train_classifier as train_stage
+from tests.small_project import entry, run_network, write_params, write_set
 from wsol_core.backbones.create import BackboneParams
 from wsol_core.core.errors import InputError
 from wsol_core.core.files import read_table, write_table
 from wsol_core.data.class_scores import COLUMNS, TOP, read_ranked, top_classes, write_scores
 from wsol_core.data.images import decode_squashed
-from wsol_core.data.index import ImageIndex, write_index
+from wsol_core.data.index import ImageIndex
 from wsol_core.data.loading import Batch
-from wsol_core.engine.checkpoints import rebuild
 from wsol_core.engine.devices import launch
 from wsol_core.engine.inference import predictions
+from wsol_core.engine.recipe import load_network
 from wsol_core.engine.training_params import TrainingParams
 from wsol_core.external.ground_truth import Truth
 from wsol_core.external.ranked_classes import read_ranked_classes
@@ -204,28 +200,22 @@ def test_a_score_that_is_no_number_is_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_stages_write_the_likeliest_classes_and_the_same_bytes_twice(
+def test_stages_write_the_likeliest_classes(
     small_index: ImageIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    write_index(Path("data/localization/index.parquet"), small_index)
-    block = {"lite": params(True, resize=40).model_dump(mode="json")}
-    Path("params.yaml").write_text(yaml.safe_dump({"preset": "small", "seed": 0, "classifier": block}))
-    outputs = [Path("data/models/classifier-lite.safetensors"), Path("data/localization/scores/lite.parquet")]
-    digests = []
-    for _ in range(2):
-        train_stage.main("lite")
-        scores_stage.main("lite")
-        digests.append([hashlib.sha256(path.read_bytes()).hexdigest() for path in outputs])
-    assert digests[0] == digests[1]
-    assert Path("data/models/loss-classifier-lite.csv").is_file()
-    model, _ = rebuild(outputs[0], ClassifierParams, partial(build, classes=2))
-    side = model.eval().backbone.interpolation
+    write_set(small_index)
+    write_params({"lite": entry("classifier", "", params(True, resize=40))})
+    outputs = run_network("lite")
+    assert [path.name for path in outputs.iterdir()] == ["classes.parquet"]
+    assert Path("data/models/loss-lite.csv").is_file()
+    model = load_network(Path("data/models/lite.safetensors")).model
+    side = model.backbone.interpolation
     images = [decode_squashed(small_index.root / name, 40, 40, side) for name in small_index.table["path"]]
     with torch.no_grad():
         crops = ten_crops(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), 32)
         expected = torch.stack([torch.softmax(model(crop), 1) for crop in crops]).mean(0).numpy()
-    table, _ = read_table(outputs[1])
+    table, _ = read_table(outputs / "classes.parquet")
     assert table["image_id"].tolist() == np.repeat(small_index.table["image_id"], 2).tolist()
     assert table["class"].tolist() == [small_index.classes[label] for row in expected for label in np.argsort(-row)]
     assert np.allclose(table["score"], -np.sort(-expected, axis=1).ravel(), atol=1e-5)

@@ -6,17 +6,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 from torch import Tensor, nn
 
-from stages import psol_maps as maps_stage
-from stages import train_psol as train_stage
+from stages import maps as maps_stage
+from stages import train as train_stage
+from tests.small_project import write_params, write_set
 from wsol_core.core.boxes import BOX_COLUMNS
 from wsol_core.core.errors import InputError
 from wsol_core.core.files import write_table
 from wsol_core.core.map_store import MapStore
 from wsol_core.core.regions import map_box
-from wsol_core.data.index import ImageIndex, write_index
+from wsol_core.data.index import ImageIndex
 from wsol_core.data.loading import Batch, Geometry
 from wsol_core.methods.psol.network import RESOLUTION, box_loss, coverage, relative_boxes
 
@@ -98,19 +98,19 @@ def test_regression_learns_and_writes_a_box_for_every_image(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     data = Path("data/localization")
-    write_index(data / "index.parquet", small_index)
+    write_set(small_index)
     ids = small_index.table["image_id"]
     boxes = pd.DataFrame({"image_id": ids, "x0": 16.0, "y0": 12.0, "x1": 48.0, "y1": 36.0, "score": 1.0, "label": -1})
     write_table(data / "pseudo_boxes.parquet", boxes)
     training = {"epochs": 3, "batch": 8, "lr_backbone": 0.0, "lr_head": 0.01, "image_side": 32, "resize": 40}
-    block = {"backbone": {"name": "mobilenetv3_small_050", "weights": "none"}, "training": training}
-    params = {"preset": "test", "seed": 0, "inference": {}, "psol": {"psol": block}}
-    Path("params.yaml").write_text(yaml.safe_dump(params))
+    backbone = {"name": "mobilenetv3_small_050", "weights": "none"}
+    learns_from = str(data / "pseudo_boxes.parquet")
+    write_params({"psol": {"method": "psol", "learns_from": learns_from, "backbone": backbone, "training": training}})
     train_stage.main("psol")
     curve = pd.read_csv("data/models/loss-psol.csv")
     assert curve["held_out"].iloc[-1] < curve["held_out"].iloc[0]
-    maps_stage.main("psol")
-    with MapStore(data / "maps/psol.h5") as maps:
+    maps_stage.main("psol", "localization")
+    with MapStore(data / "outputs/psol/maps.h5") as maps:
         assert maps.image_ids.tolist() == ids.tolist()
         assert maps.shape == (RESOLUTION, RESOLUTION)
         for each in maps[:]:

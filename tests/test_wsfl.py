@@ -2,31 +2,25 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 
-from stages import foreground_maps as maps_stage
-from stages import train_transferred as transfer_stage
+from stages import train as train_stage
+from tests.small_project import entry, run_network, write_params, write_set
 from wsol_core.backbones.create import BackboneParams
 from wsol_core.core.boxes import rasterize
 from wsol_core.core.errors import InputError
 from wsol_core.core.map_store import CLASS_AGNOSTIC, Kind, MapStore, create
-from wsol_core.data.index import ImageIndex, write_index
+from wsol_core.data.index import ImageIndex
 from wsol_core.data.loading import Batch
 from wsol_core.engine.checkpoints import load_checkpoint, save_checkpoint
 from wsol_core.engine.training_params import TrainingParams
-from wsol_core.methods.wsfl.foreground import (
-    ForegroundParams,
-    TransferredParams,
-    build,
-    build_transferred,
-    foreground_loss,
-    foreground_maps,
-)
+from wsol_core.methods.wsfl import recipe
+from wsol_core.methods.wsfl.foreground import ForegroundParams, build, foreground_loss, foreground_maps
 
 PARAMS = ForegroundParams(
     backbone=BackboneParams(name="mobilenetv3_small_050", weights="none"),
@@ -102,29 +96,17 @@ def test_the_papers_networks_give_maps_of_fourteen_by_fourteen_cells(name: str, 
 
 def checkpoint(path: Path, seed: int) -> Path:
     torch.manual_seed(seed)
-    save_checkpoint(path, build(PARAMS).state_dict(), PARAMS.model_dump(mode="json"))
+    save_checkpoint(path, build(PARAMS).state_dict(), entry("wsfl", "foreground", PARAMS))
     return path
 
 
-def equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+def equal(first: Path, second: Path) -> bool:
+    one, other = (load_checkpoint(path).tensors for path in (first, second))
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_transferred_classifier_starts_from_the_other_ones_weights_head_and_all(tmp_path: Path) -> None:
-    start = checkpoint(tmp_path / "start.safetensors", seed=1)
-    unread = PARAMS.model_copy(update={"backbone": PARAMS.backbone.model_copy(update={"weights": "missing.pth"})})
-    torch.manual_seed(2)
-    model = build_transferred(TransferredParams(start=start, network=unread))
-    assert equal(dict(model.state_dict()), load_checkpoint(start)[0])
-
-
-def test_start_of_another_network_is_refused_in_one_line(tmp_path: Path) -> None:
-    start = checkpoint(tmp_path / "start.safetensors", seed=1)
-    other = PARAMS.model_copy(update={"level": -2})
-    with pytest.raises(InputError, match=r"start.safetensors: tensor 'head.weight' is .*, the network needs"):
-        build_transferred(TransferredParams(start=start, network=other))
-    with pytest.raises(InputError, match=r"nothing.safetensors: not a readable checkpoint"):
-        build_transferred(TransferredParams(start=tmp_path / "nothing.safetensors", network=PARAMS))
+MASKS, START, MOVED = Path("data/localization/targets/pseudo_masks.h5"), Path("start.safetensors"), "moved"
+TRAINED = Path(f"data/models/{MOVED}.safetensors")
 
 
 @pytest.fixture
@@ -132,40 +114,60 @@ def workspace(tmp_path: Path, small_index: ImageIndex, monkeypatch: pytest.Monke
     """A project with the small data set, its pseudo masks, and a foreground model of another set as `start`."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WSOL_SCRATCH", str(tmp_path / "scratch"))
-    write_index(Path("data/localization/index.parquet"), small_index)
-    ids = small_index.table["image_id"].tolist()
-    with create(Path("data/localization/pseudo_masks.h5"), Kind.MASK, 2, 2) as writer:
-        writer.append(ids, [CLASS_AGNOSTIC] * len(ids), np.tile(np.eye(2, dtype=np.uint8), (len(ids), 1, 1)))
-    checkpoint(tmp_path / "start.safetensors", seed=1)
-    write_params(epochs=0)
+    write_set(small_index)
+    write_masks(MASKS, small_index.table["image_id"].tolist())
+    checkpoint(START, seed=1)
+    write_networks(epochs=0)
     return tmp_path
 
 
-def write_params(epochs: int) -> None:
-    network = PARAMS.model_dump(mode="json")
-    network["training"]["epochs"] = epochs
-    block = {"moved": {"start": "start.safetensors", "network": network}}
-    content = {"preset": "test", "seed": 0, "inference": {}, "transferred": block}
-    Path("params.yaml").write_text(yaml.safe_dump(content))
+def write_masks(path: Path, ids: list[str]) -> None:
+    with create(path, Kind.MASK, 2, 2) as writer:
+        writer.append(ids, [CLASS_AGNOSTIC] * len(ids), np.tile(np.eye(2, dtype=np.uint8), (len(ids), 1, 1)))
 
 
-def test_prediction_without_fine_tuning_keeps_every_weight(workspace: Path) -> None:
-    transfer_stage.main("moved")
-    maps_stage.main("localization", "moved")
-    trained = load_checkpoint(workspace / "data/models/moved.safetensors")[0]
-    assert equal(trained, load_checkpoint(workspace / "start.safetensors")[0])
-    curve = pd.read_csv(workspace / "data/models/loss-moved.csv")
+def write_networks(epochs: int, name: str = MOVED, **changes: Any) -> None:
+    """The parameters of one network that starts from another, unless told otherwise."""
+    training = PARAMS.training.model_dump(mode="json") | {"epochs": epochs}
+    given = {"learns_from": str(MASKS), "starts_from": str(START), "training": training} | changes
+    write_params({name: entry("wsfl", "foreground", PARAMS, **given)})
+
+
+@pytest.mark.usefixtures("workspace")
+def test_network_starts_from_the_other_ones_weights_head_and_all() -> None:
+    """The weights of its own backbone are not even read."""
+    write_networks(epochs=0, backbone=PARAMS.backbone.model_dump() | {"weights": "missing.pth"})
+    train_stage.main(MOVED)
+    assert equal(TRAINED, START)
+
+
+@pytest.mark.usefixtures("workspace")
+def test_start_of_another_network_is_refused_in_one_line() -> None:
+    write_networks(epochs=0, level=-2)
+    with pytest.raises(InputError, match=r"start.safetensors: tensor 'head.weight' is .*, the network needs"):
+        train_stage.main(MOVED)
+    write_networks(epochs=0, starts_from="nothing.safetensors")
+    with pytest.raises(InputError, match=r"nothing.safetensors: not a readable checkpoint"):
+        train_stage.main(MOVED)
+
+
+@pytest.mark.usefixtures("workspace")
+def test_prediction_without_fine_tuning_keeps_every_weight() -> None:
+    outputs = run_network(MOVED)
+    assert equal(TRAINED, START)
+    curve = pd.read_csv("data/models/loss-moved.csv")
     assert list(curve.columns) == ["epoch", "train", "held_out"]
     assert curve.empty
-    with MapStore(workspace / "data/localization/maps/moved.h5") as maps:
+    with MapStore(outputs / "maps.h5") as maps:
         assert len(maps) == 24
 
 
-def test_fine_tuning_moves_the_weights(workspace: Path) -> None:
-    write_params(epochs=1)
-    transfer_stage.main("moved")
-    trained = load_checkpoint(workspace / "data/models/moved.safetensors")[0]
-    assert not torch.equal(trained["head.weight"], load_checkpoint(workspace / "start.safetensors")[0]["head.weight"])
+@pytest.mark.usefixtures("workspace")
+def test_fine_tuning_moves_the_weights() -> None:
+    write_networks(epochs=1)
+    train_stage.main(MOVED)
+    before, after = (load_checkpoint(path).tensors["head.weight"] for path in (START, TRAINED))
+    assert not torch.equal(before, after)
 
 
 def test_interrupted_fine_tuning_of_another_start_is_not_resumed(
@@ -174,10 +176,30 @@ def test_interrupted_fine_tuning_of_another_start_is_not_resumed(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(transfer_stage, "foreground_loss", stop)
-    write_params(epochs=1)
+    monkeypatch.setattr(recipe, "foreground_loss", stop)
+    write_networks(epochs=1)
     for seed in (1, 1, 2):
-        checkpoint(workspace / "start.safetensors", seed)
+        checkpoint(START, seed)
         with pytest.raises(KeyboardInterrupt):
-            transfer_stage.main("moved")
+            train_stage.main(MOVED)
     assert len(list((workspace / "scratch").iterdir())) == 2
+
+
+@pytest.mark.usefixtures("workspace")
+def test_an_oracles_masks_may_be_of_some_images_alone_and_pseudo_masks_may_not() -> None:
+    some = [f"{number:02d}" for number in range(10)]
+    oracle = MASKS.with_name("oracle-few.h5")
+    for path in (MASKS, oracle):
+        write_masks(path, some)
+    write_networks(epochs=0, name="oracle-few", learns_from=str(oracle))
+    train_stage.main("oracle-few")
+    write_networks(epochs=0)
+    with pytest.raises(InputError, match="no map for image '10'"):
+        train_stage.main(MOVED)
+
+
+@pytest.mark.usefixtures("workspace")
+def test_what_learns_from_ground_truth_says_so_in_its_name() -> None:
+    write_networks(epochs=0, learns_from="data/localization/targets/oracle-lr.h5")
+    with pytest.raises(InputError, match="'moved' learns from ground truth: its name must begin with 'oracle-'"):
+        train_stage.main(MOVED)

@@ -6,6 +6,7 @@ from pathlib import Path
 from torch import Tensor
 
 from wsol_core.backbones.create import OnBackbone
+from wsol_core.core import oracle_names
 from wsol_core.data.index import ImageIndex
 from wsol_core.engine.recipe import Answer, Output, Recipe, look_at_maps
 from wsol_core.engine.targets import Targets, images_with_maps, stored_maps
@@ -30,8 +31,9 @@ class ForegroundRecipe(Recipe[ForegroundParams]):
         return build(params)
 
     def images(self, params: ForegroundParams, index: ImageIndex) -> ImageIndex:
-        """The images that have a mask: an oracle's may be drawn for some alone."""
-        return images_with_maps(index, Path(params.learns_from))
+        """All images, of an oracle's masks those that have one: it may be drawn for some alone."""
+        masks = Path(params.learns_from)
+        return images_with_maps(index, masks) if masks.name.startswith(oracle_names.PREFIX) else index
 
     def targets(self, params: ForegroundParams, index: ImageIndex) -> Targets:
         """The masks of `learns_from`."""
