@@ -56,9 +56,9 @@ def use(
     from wsol_core.configuration.presets import use as use_preset
 
     with one_line_errors():
-        dropped = use_preset(name, root, data_set)
-    for line in dropped:
-        typer.echo(f"dropped {line}", err=True)
+        said = use_preset(name, root, data_set)
+    for line in said:
+        typer.echo(line, err=True)
     typer.echo(f"params.yaml is now preset {name}; `make repro` runs it")
 
 
