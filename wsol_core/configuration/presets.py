@@ -112,6 +112,8 @@ def edits(params: Path, project: Path) -> list[str]:
         preset = preset_parameters(str(now["preset"]), project).model_dump(mode="json")
     except (InputError, LookupError):
         return [f"all of {params.name}, which is not one of the presets' files"]
+    if other := sorted(set(now) - set(preset)):
+        return [f"all of {params.name}, which is of another version: it has a block {other[0]!r}"]
     old, new = dict(_leaves(preset)), dict(_leaves(now))
     return [
         f"{'.'.join(place)}: {new.get(place, 'deleted')} (preset: {old.get(place, 'none')})"
