@@ -18,6 +18,7 @@ STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages
 WITH_TORCH = {
     "ddt_boxes", "gaussian_labels", "train", "maps", "transfer", "proposal_features", "train_detector", "detect",
 }  # fmt: skip
+METHODS = sorted(path.parent.name for path in ROOT.glob("wsol_core/methods/*/recipe.py"))
 COMMANDS = {"prediction", "export", "inspect", "configuration", "doctor", "ablations", "cli"}
 
 
@@ -65,27 +66,20 @@ def test_packages_import_each_other_without_a_circle() -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_stages_depend_on_what_they_import(stage: str) -> None:
+    """A stage over networks is looked at once for each method, whose folder its entry names."""
     definition = STAGES[stage].get("do", STAGES[stage])
     (module,) = re.findall(r"-m (stages\.\w+)", definition["cmd"])
     deps = [str(dep) for dep in definition["deps"] if str(dep).startswith(("stages/", "wsol_core/"))]
-    own = [dep for dep in deps if dep.endswith("${item.method}")]
-    modules = [module]
-    if own:
-        modules += [
-            f"wsol_core.methods.{path.parent.name}.recipe" for path in ROOT.glob("wsol_core/methods/*/recipe.py")
-        ]
-    for start in modules:
-        method = start.split(".")[2] if start.startswith("wsol_core.methods") else ""
+    methods = METHODS if any("${item.method}" in dep for dep in deps) else [""]
+    used: set[str] = set()
+    for method in methods:
         declared = [dep.replace("${item.method}", method) for dep in deps]
-        for file in closure(start, ROOT) if start == module else closure(start, ROOT):
-            assert any(file == dep or file.startswith(f"{dep}/") for dep in declared if not dep.endswith("/")), (
-                f"{stage}: {file} is not under its deps"
-            )
+        files = closure(module, ROOT) | (closure(f"wsol_core.methods.{method}.recipe", ROOT) if method else set())
+        missing = [file for file in files if not any(file == dep or file.startswith(f"{dep}/") for dep in declared)]
+        assert not missing, f"{stage}: imports {missing}, which is not under its deps"
+        used |= {dep for dep in deps if any(file.startswith(dep) for file in files)}
+    assert [dep for dep in deps if dep not in used and "${" not in dep] == [], "depends on what it does not import"
     assert len(definition["deps"]) <= 12
-    imported = {file.rsplit("/", 1)[0] for start in modules for file in closure(start, ROOT)}
-    unused = [dep for dep in deps if not dep.endswith(".py") and "${" not in dep]
-    unused = [dep for dep in unused if not any(folder == dep or folder.startswith(f"{dep}/") for folder in imported)]
-    assert not unused, f"{stage}: depends on {unused}, which it does not import"
 
 
 def test_light_stages_import_no_torch() -> None:

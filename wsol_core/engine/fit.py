@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pandas as pd
 import torch
 from torch import nn
 
@@ -22,6 +23,8 @@ from wsol_core.engine.training import Loss, Trainer, write_loss_curve
 from wsol_core.engine.training_params import INDEX_FIELDS, LearningParams, NetworkParams, TrainingParams
 
 M = TypeVar("M", bound=nn.Module)
+NO_HISTORY = pd.DataFrame(columns=["epoch", "train", "held_out"])
+"""Of a network that keeps its starting weights."""
 
 
 def fit_network(name: str, recipe: Recipe[Any], params: NetworkParams) -> None:
@@ -120,10 +123,11 @@ def train_on_pairs(
         raise InputError(f"data set {data_set!r} has no image in {TRAIN_WEAKSUP}; nothing to train on")
     runs = running_precision(fabric)
     with scratch_folder(f"train-{name}", {"params": params}, inputs, number, runs) as folder:
-        trainer = Trainer(fabric, model, loss, params.training, number, folder)
-        history = trainer.fit(train, held_out)
+        history = NO_HISTORY
+        if params.training.epochs:
+            trainer = Trainer(fabric, model, loss, params.training, number, folder)
+            history, model = trainer.fit(train, held_out), trainer.model.module
         if fabric.is_global_zero:
             config = params.model_dump(mode="json")
-            tensors = trainer.model.module.state_dict()
-            save_checkpoint(Path(f"data/models/{name}.safetensors"), tensors, config, classes, runs)
+            save_checkpoint(Path(f"data/models/{name}.safetensors"), model.state_dict(), config, classes, runs)
             write_loss_curve(Path(f"data/models/loss-{name}.csv"), history)
