@@ -61,14 +61,19 @@ def write_project(root: Path) -> None:
     low = rng.uniform(0, 150, (IMAGES, 2)).astype(np.float32)
     truth = table[["image_id"]].assign(label=np.arange(IMAGES) % CLASSES, difficult=False, instance=0)
     truth[["x0", "y0", "x1", "y1"]] = np.hstack([low, low + rng.uniform(50, 200, (IMAGES, 2))]).astype(np.float32)
-    write_annotations(root / DATA / "annotations.parquet", truth)
-    (root / "params.yaml").write_text(f"methods: {json.dumps(METHODS)}\nlocalize: {{resolution: {RESOLUTION}}}\n")
+    write_annotations(root / DATA / "truth/annotations.parquet", truth)
+    (root / "params.yaml").write_text(
+        f"methods: {json.dumps(dict.fromkeys(METHODS, {}))}\nlocalize: {{resolution: {RESOLUTION}}}\n"
+    )
     for method in METHODS:
-        path = root / DATA / "maps" / f"{method}.h5"
+        path = root / DATA / "outputs" / method / "maps.h5"
         with create(path, Kind.SCORE, SIDE, SIDE) as writer:
             maps = cv2.resize(rng.random((IMAGES, 7 * 7), np.float32), (SIDE * SIDE, IMAGES))
             writer.append(table["image_id"].tolist(), [CLASS_AGNOSTIC] * IMAGES, maps.reshape(IMAGES, SIDE, SIDE))
-        write_json(root / DATA / "thresholds" / f"{method}.json", {"threshold": 0.5})
+        write_json(
+            root / DATA / "thresholds" / f"{method}.json",
+            {"threshold": 0.5, "scale": "value", "calibrated_by": "constant"},
+        )
         with MapStore(path) as store:
             write_table(root / DATA / "boxes" / f"{method}.parquet", localize(store, index, 0.5, RESOLUTION))
 

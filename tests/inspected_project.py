@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from tests.tiny_networks import write_threshold
 from wsol_core.core.boxes import BOX_COLUMNS
-from wsol_core.core.files import write_json, write_table
+from wsol_core.core.files import write_table
 from wsol_core.core.map_store import CLASS_AGNOSTIC, IGNORE, Kind, MapStore, create
 from wsol_core.data.index import SPLITS, ImageIndex, write_annotations, write_index
 from wsol_core.localization.localize import localize
@@ -20,8 +21,10 @@ WIDTH, HEIGHT, SIDE = 64, 48, 14
 CLASSES = ("red", "green", "blue")
 METHODS = {"ddt": 0.5, "cam": 0.25}
 RESOLUTION = 32
+PARTS, PARTED = 2, 3
+"""Maps inside the network `cam`, of how many images."""
 PARAMS = """preset: small
-methods: [ddt, cam]
+methods: {ddt: {}, cam: {}}
 localize: {resolution: 32, scale: value, components: largest, min_area: 0.01}
 """
 LOCK = """schema: '2.0'
@@ -39,7 +42,7 @@ stages:
       params.yaml:
         ddt: {weights: /home/somebody/weights.pth}
     outs:
-    - {path: data/localization/maps/ddt.h5, hash: md5, md5: abc}
+    - {path: data/localization/outputs/ddt, hash: md5, md5: abc.dir}
 """
 
 
@@ -130,11 +133,11 @@ def _boxes(index: ImageIndex, boxes, **columns) -> pd.DataFrame:
 
 
 def _truth(data: Path, index: ImageIndex, boxes, masks: int) -> None:
-    write_annotations(data / "annotations.parquet", _boxes(index, boxes, difficult=False, instance=1))
+    write_annotations(data / "truth" / "annotations.parquet", _boxes(index, boxes, difficult=False, instance=1))
     for row in _boxes(index, boxes).iloc[:masks].to_dict("records"):
         mask = np.zeros((HEIGHT, WIDTH), np.uint8)
         mask[int(row["y0"]) : int(row["y1"]), int(row["x0"]) : int(row["x1"])] = 1
-        path = data / "masks" / f"{row['image_id']}.png"
+        path = data / "truth" / "masks" / f"{row['image_id']}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(mask).save(path)
 
@@ -149,24 +152,29 @@ def _maps(data: Path, index: ImageIndex, corners) -> None:
     hills = _of_index(index, (y[:, :, None] * x[:, None, :]).astype(np.float32))[:-1]
     labels = [int(own[0]) for own in index.table["labels"]][:-1]
     for method, threshold in METHODS.items():
-        path = data / "maps" / f"{method}.h5"
+        path = data / "outputs" / method / "maps.h5"
         with create(path, Kind.SCORE, SIDE, SIDE) as writer:
             own = labels if method == "ddt" else [CLASS_AGNOSTIC] * len(ids)
             writer.append(ids, own, hills if method == "ddt" else hills**2)
         if data.name == "localization":
-            write_json(data / "thresholds" / f"{method}.json", {"threshold": threshold})
+            write_threshold(data.parents[1], method, threshold)
             with MapStore(path) as store:
                 write_table(data / "boxes" / f"{method}.parquet", localize(store, index, threshold, RESOLUTION))
+    with create(data / "outputs/cam/layers.h5", Kind.SCORE, SIDE, SIDE) as writer:
+        for image_id, hill in zip(ids[:PARTED], hills, strict=False):
+            writer.append(
+                [image_id] * PARTS, list(range(PARTS)), np.stack([hill ** (1 + part) for part in range(PARTS)])
+            )
 
 
 def _pseudo(data: Path, index: ImageIndex, boxes) -> None:
     ids, labels = index.table["image_id"].tolist(), [CLASS_AGNOSTIC] * len(index.table)
     write_table(data / "pseudo_boxes.parquet", _boxes(index, boxes - 1, score=np.float32(1)))
     maps = np.tile(np.array([[0, 1], [1, 0]], np.uint8), (len(ids), 1, 1))
-    with create(data / "pseudo_masks.h5", Kind.MASK, 2, 2) as writer:
+    with create(data / "targets" / "pseudo_masks.h5", Kind.MASK, 2, 2) as writer:
         writer.append(ids, labels, maps)
     maps[:, 1, 1] = IGNORE
-    with create(data / "labels" / "cam.h5", Kind.TRISTATE, 2, 2) as writer:
+    with create(data / "targets" / "gaussian-cam.h5", Kind.TRISTATE, 2, 2) as writer:
         writer.append(ids, labels, maps)
 
 

@@ -296,7 +296,9 @@ def test_labels_are_enlarged_without_mixing() -> None:
 
 
 def test_where_classes_overlap_the_higher_score_wins() -> None:
-    write_maps("outputs/m/maps", Kind.SCORE, [("a/one", 0, [[0.9, 0.1], [0.9, 0.1]]), ("a/one", 1, [[0.1, 0.8], [0.1, 0.8]])])
+    write_maps(
+        "outputs/m/maps", Kind.SCORE, [("a/one", 0, [[0.9, 0.1], [0.9, 0.1]]), ("a/one", 1, [[0.1, 0.8], [0.1, 0.8]])]
+    )
     results = read_masks("localization", "m", threshold=0.3)
     mask = results.read("a/one", 4, 1)
     assert mask.tolist() == [[1, 1, 2, 2]]
@@ -307,7 +309,7 @@ def test_where_classes_overlap_the_higher_score_wins() -> None:
 
 def test_a_score_map_needs_a_threshold() -> None:
     write_maps("outputs/m/maps", Kind.SCORE, [("a/one", -1, [[0.9, 0.1], [0.9, 0.1]])])
-    assert "no threshold" in error("masks", "m", "--out", "masks")
+    assert "no threshold is calibrated" in error("masks", "m", "--out", "masks")
     Path(DATA / "thresholds").mkdir()
     Path(DATA / "thresholds/m.json").write_text('{"threshold": 0.5, "scale": "value", "calibrated_by": "constant"}')
     good("masks", "m", "--out", "masks")

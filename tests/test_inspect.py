@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
 from tests.inspected_project import LOCK, METHODS, RESOLUTION, make_project, make_versions
+from tests.tiny_networks import write_threshold
 from wsol_core.cli.app import app as cli
 from wsol_core.core.boxes import BOX_COLUMNS, paired_iou
 from wsol_core.core.errors import InputError
@@ -67,7 +68,7 @@ def ids(client: TestClient, **words) -> list[str]:
 def ious(project: Path, method: str = "ddt") -> pd.Series:
     """The IoU of each image's box with its one true box, by id; 0 without a box."""
     data = project / "data/localization"
-    truth = read_annotations(data / "annotations.parquet").set_index("image_id")[list(BOX_COLUMNS)]
+    truth = read_annotations(data / "truth/annotations.parquet").set_index("image_id")[list(BOX_COLUMNS)]
     boxes = read_table(data / "boxes" / f"{method}.parquet")[0].set_index("image_id")[list(BOX_COLUMNS)]
     both = boxes.reindex(truth.index).fillna(0).to_numpy(np.float32)
     return pd.Series(paired_iou(both, truth.to_numpy(np.float32)), truth.index)
@@ -81,8 +82,15 @@ def test_overview_names_layers_thresholds_and_origins(client):
     overview = get(client, "api/overview").json()
     own = overview["sets"]["localization"]
     layers = {layer["key"]: layer for layer in own["revisions"][0]["layers"]}
-    assert list(layers) == ["truth", "masks", "pseudo", "pseudo-mask", "labels/cam", "maps/cam", "maps/ddt"]
-    assert own["revisions"][0]["methods"] == {"cam": METHODS["cam"], "ddt": METHODS["ddt"]}
+    assert list(layers) == [
+        "truth", "masks", "pseudo", "targets/gaussian-cam", "targets/pseudo_masks", "maps/cam", "maps/ddt",
+        "layers/cam/0", "layers/cam/1",
+    ]  # fmt: skip
+    titles = [layers[key]["title"] for key in ("targets/gaussian-cam", "maps/cam", "layers/cam/1")]
+    assert titles == ["targets: gaussian-cam", "cam", "cam: layer 2 of 2"]
+    assert own["revisions"][0]["methods"] == {
+        name: {"threshold": METHODS[name], "scale": "value"} for name in ("cam", "ddt")
+    }
     assert own["measured"] == ["ddt", "cam"]  # in the order of params.yaml
     assert own["splits"] == {"train-weaksup": 85, "train-fullsup": 13, "test": 32}
     made = layers["maps/ddt"]["origin"]
@@ -136,7 +144,7 @@ def test_split_class_and_text(client):
 @pytest.mark.parametrize("method", ["ddt", "cam"])
 def test_live_box_is_that_of_localize(client, project, method, threshold):
     data = project / "data/localization"
-    with MapStore(data / "maps" / f"{method}.h5") as store:
+    with MapStore(data / "outputs" / method / "maps.h5") as store:
         expected = localize(store, read_index(data / "index.parquet"), threshold, RESOLUTION)
     for row in expected.iloc[::40].itertuples():
         found = ask(client, "live", id=row.image_id, method=method, threshold=threshold)
@@ -149,7 +157,7 @@ def test_live_boxes_of_all_components_are_those_of_localize(tmp_path):
     text = (root / "params.yaml").read_text(encoding="utf-8")
     (root / "params.yaml").write_text(text.replace("components: largest", "components: all"), encoding="utf-8")
     data = root / "data/localization"
-    with MapStore(data / "maps/cam.h5") as store:
+    with MapStore(data / "outputs/cam/maps.h5") as store:
         expected = localize(store, read_index(data / "index.parquet"), 0.6, RESOLUTION, "value", "all", 0.01)
     found = ask(browse(root), "live", id=FIRST, method="cam", threshold=0.6)["boxes"]
     assert found == expected[expected["image_id"] == FIRST][list(BOX_COLUMNS)].to_numpy(float).tolist()
@@ -161,6 +169,20 @@ def test_without_a_threshold_the_calibrated_one_counts(client, project):
     assert found["threshold"] == METHODS["ddt"]
     assert found["boxes"] == boxes.loc[[FIRST], list(BOX_COLUMNS)].to_numpy(float).tolist()
     assert found["iou"] == pytest.approx(ious(project)[FIRST])
+
+
+def test_a_threshold_has_its_scale(tmp_path):
+    root = tmp_path / "otsu"
+    make_project(root, 4, 4)
+    write_threshold(root, "cam", 0.5, "otsu")
+    data = root / "data/localization"
+    with MapStore(data / "outputs/cam/maps.h5") as store:
+        expected = localize(store, read_index(data / "index.parquet"), 0.5, RESOLUTION, "otsu")
+    client = browse(root)
+    for words in ({}, {"threshold": 0.5}):
+        found = ask(client, "live", id=FIRST, method="cam", **words)
+        assert (found["threshold"], found["scale"]) == (0.5, "otsu")
+        assert found["boxes"] == expected[expected["image_id"] == FIRST][list(BOX_COLUMNS)].to_numpy(float).tolist()
 
 
 def test_image_knows_its_neighbours(client):
@@ -176,12 +198,17 @@ def test_image_knows_its_neighbours(client):
 def test_layers_are_pictures_of_the_maps(client, project):
     words = {"data_set": "localization", "id": FIRST}
     assert picture(get(client, "layer", **words, layer="maps/ddt")).shape == (14, 14, 4)
-    mask = picture(get(client, "layer", **words, layer="pseudo-mask"))
+    mask = picture(get(client, "layer", **words, layer="targets/pseudo_masks"))
     assert mask[:, :, 3].tolist() == [[0, 255], [255, 0]]
-    labels = picture(get(client, "layer", **words, layer="labels/cam"))
+    labels = picture(get(client, "layer", **words, layer="targets/gaussian-cam"))
     assert len({tuple(colour) for colour in labels.reshape(-1, 4).tolist()}) == 3
+    inner = [picture(get(client, "layer", **words, layer=f"layers/cam/{part}")) for part in (0, 1)]
+    assert inner[0].shape == (14, 14, 4)
+    assert not np.array_equal(inner[0], inner[1])
     instances = picture(get(client, "layer", **words, layer="masks"))
-    truth = read_annotations(project / "data/localization/annotations.parquet")[list(BOX_COLUMNS)].to_numpy(int)[0]
+    truth = read_annotations(project / "data/localization/truth/annotations.parquet")[list(BOX_COLUMNS)].to_numpy(int)[
+        0
+    ]
     assert instances.shape == (48, 64, 4)
     assert (instances[:, :, 3] > 0).sum() == (truth[3] - truth[1]) * (truth[2] - truth[0])
     assert picture(get(client, "layer", data_set="detection", id=FIRST, layer="segments/sec")).shape == (48, 64, 4)
@@ -247,6 +274,8 @@ REFUSALS = [
     ("layer", {"data_set": "localization", "id": FIRST, "layer": "maps/dtd"}, 404, "did you mean 'maps/ddt'"),
     ("layer", {"data_set": "localization", "id": FIRST, "layer": "truth"}, 404, "not a picture"),
     ("layer", {"data_set": "localization", "id": LAST, "layer": "maps/ddt"}, 404, "nothing for this image"),
+    ("layer", {"data_set": "localization", "id": LAST, "layer": "layers/cam/0"}, 404, "nothing for this image"),
+    ("layer", {"data_set": "localization", "id": FIRST, "layer": "layers/cam/2"}, 404, "no layer"),
     ("layer", {"data_set": "detection", "id": LAST, "layer": "segments/sec"}, 404, "nothing for this image"),
     ("api/boxes", {"data_set": "localization", "id": FIRST, "layer": "masks"}, 404, "not boxes"),
     ("api/live", {"data_set": "localization", "id": FIRST, "method": "x"}, 404, "no maps of method"),
@@ -300,7 +329,7 @@ def test_page_files_and_headers(client):
 
 def test_a_damaged_store_is_the_servers_fault(tmp_path):
     make_project(tmp_path / "project", 4, 4)
-    (tmp_path / "project/data/localization/maps/ddt.h5").write_bytes(b"no store")
+    (tmp_path / "project/data/localization/outputs/ddt/maps.h5").write_bytes(b"no store")
     reply = get(browse(tmp_path / "project"), "layer", 500, data_set="localization", id=FIRST, layer="maps/ddt")
     assert "run the stage that makes it again" in reply.text
 
@@ -319,7 +348,7 @@ def test_results_that_change_are_read_again(tmp_path):
 def test_without_annotations_pseudo_boxes_are_the_reference(tmp_path):
     root = tmp_path / "project"
     make_project(root, 8, 8)
-    (root / "data/localization/annotations.parquet").unlink()
+    (root / "data/localization/truth/annotations.parquet").unlink()
     client = browse(root)
     assert get(client, "api/overview").json()["sets"]["localization"]["reference"] == "pseudo boxes"
     assert ask(client, "page", method="ddt")["images"][0]["results"]["ddt"][0]["iou"] is not None

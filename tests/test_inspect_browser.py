@@ -101,11 +101,11 @@ def test_walk(page, faults, tmp_path):
         assert max(ious) <= 0.5
         twenty[3].click()
         before = live_box(page)
-        for key, layer in (("2", "masks"), ("4", "pseudo-mask"), ("7", "maps/cam")):
+        for key, layer in (("2", "masks"), ("5", "targets/pseudo_masks"), ("7", "maps/cam")):
             page.keyboard.press(key)
             page.locator(f"img[data-layer='{layer}']").wait_for()
-        page.keyboard.press("4")
-        page.locator("img[data-layer='pseudo-mask']").wait_for(state="detached")
+        page.keyboard.press("5")
+        page.locator("img[data-layer='targets/pseudo_masks']").wait_for(state="detached")
         page.locator("#slider").fill("90")
         shows(page, "at 0.85")
         assert live_box(page) != before
