@@ -9,7 +9,7 @@ RIGHT := import ensurepip, sys, venv; sys.exit(sys.version_info[:2] not in ((3, 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test slow lint deps results ablations
+.PHONY: help setup repro test slow lint results ablations docs
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 18
@@ -44,12 +44,12 @@ lint: $(STAMP) ## Check style and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-deps: $(STAMP) ## Rewrite the code dependencies of every stage in dvc.yaml
-	$(BIN)/python -m tests.stage_imports --write
-
-results: $(STAMP) ## Print the figures and put them into the README
+results: $(STAMP) ## Print the figures and put them into docs/results
 	$(BIN)/wsol results
-	$(BIN)/wsol results --readme
+	$(BIN)/wsol results --write
 
 ablations: $(STAMP) ## Run the tables meant for the preset in use (or TABLES=...): about 10 min a run with cub
 	$(BIN)/wsol ablate $(or $(TABLES),--all) $(ARGS)
+
+docs: $(STAMP) ## Build the site into site/ (its tools: make setup EXTRAS=dev,docs)
+	$(BIN)/mkdocs build --strict

@@ -1,4 +1,4 @@
-"""What `wsol ablate` does: its words, the runs, and the tables in CSV and in `docs/results.md`."""
+"""What `wsol ablate` does: its words, the runs, and the tables in CSV and in `docs/results`."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -46,7 +46,7 @@ def meant_tables() -> list[Table]:
 
 
 def run(tables: Sequence[Table], seeds: str, rows: str, values: Sequence[str], say: Callable[[str], None]) -> int:
-    """Run what is missing of tables and rewrite the document after each row.
+    """Run what is missing of tables and rewrite the pages after each row.
 
     Args:
         tables: in the order that they run.

@@ -34,7 +34,7 @@ class Row(Block):
     name: Name
     """of the row"""
     params: Overrides = Field(default={})
-    """what it changes: dotted keys; a mapping changes the keys inside it, null deletes; `${NAME}`: see `filled`"""
+    """what it changes: dotted keys, as `overrides.apply` has it; `${NAME}` is a value of the user's or a parameter"""
     method: str | None = None
     """whose figures are read; none for the table's"""
     paper: dict[str, float] = Field(default={})

@@ -1,16 +1,14 @@
-"""`docs/results.md`: every ablation table, ours beside the paper's, between markers; text around them is by hand."""
+"""Every ablation table on the page of its preset, ours beside the paper's."""
 
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
 
 from wsol_core.ablations.definition import Column, Row, Table, Unit
+from wsol_core.ablations.pages import rewrite
 from wsol_core.ablations.runs import RESULTS, read_rows
-from wsol_core.core.files import atomic_path
 
-DOCS = Path("docs/results.md")
 SPLIT = "test"
 FORMATS: dict[Unit, Callable[[float], str]] = {
     "percent": lambda share: f"{100 * share:.1f}",
@@ -20,24 +18,14 @@ FORMATS: dict[Unit, Callable[[float], str]] = {
 
 
 def update_docs(tables: dict[str, Table], project: Path = Path()) -> None:
-    """Rewrite each table between `<!-- ablation:TABLE -->` and `<!-- /ablation:TABLE -->`; a new one goes to the end.
+    """Rewrite the block `ablation:TABLE` of each table on the page of the preset that it is meant for.
 
     Raises:
-        InputError: a CSV file is damaged.
+        InputError: a CSV file is damaged, or a block is opened and not closed.
     """
-    path = project / DOCS
-    text = path.read_text(encoding="utf-8") if path.exists() else "# Results\n"
-    for table in tables.values():
-        text = _with_block(text, table.name, section(table, project))
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def _with_block(text: str, name: str, content: str) -> str:
-    opening, closing = f"<!-- ablation:{name} -->", f"<!-- /ablation:{name} -->"
-    old = re.search(rf"{re.escape(opening)}.*?{re.escape(closing)}", text, re.DOTALL)
-    before, after = (text[: old.start()], text[old.end() :]) if old else (f"{text}\n", "\n")
-    return f"{before}{opening}\n{content}\n{closing}{after}"
+    for preset in dict.fromkeys(table.preset for table in tables.values()):
+        own = (table for table in tables.values() if table.preset == preset)
+        rewrite(preset, {f"ablation:{table.name}": section(table, project) for table in own}, project)
 
 
 def section(table: Table, project: Path = Path()) -> str:

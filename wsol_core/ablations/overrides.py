@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from wsol_core.configuration.presets import apply_preset
+from wsol_core.configuration.presets import merge
 from wsol_core.core.errors import InputError
 
 MISSING = object()
@@ -15,39 +15,49 @@ Overrides = dict[str, Any]
 """Dotted key -> value; None deletes the key."""
 
 
-def filled(overrides: Overrides, params: Mapping[str, Any], values: Mapping[str, Any]) -> Overrides:
-    """`overrides` with what `${NAME}` stands for, leaf by leaf, less deletions of what is not there.
+def apply(params: Mapping[str, Any], overrides: Overrides, values: Mapping[str, Any]) -> dict[str, Any]:
+    """All parameters with a row's changes, one after another.
 
-    Later ones count: a deletion takes back what stands inside its key before it, as of a copied block.
+    A mapping changes the keys inside it, None deletes, and a default takes the place of what is deleted. A list of
+    names where entries stand by name keeps these entries alone, and adds those that are missing.
 
     Args:
-        overrides: of a row.
-        params: all parameters in use; `${a.b}` is what stands there, a whole block maybe.
-        values: the user's, which come first.
+        params: in use.
+        overrides: of the row. `${NAME}` is one of `values`, or what stands in `params` under that dotted key: a whole
+            block maybe, whose copy later overrides change.
+        values: the user's.
 
     Raises:
         InputError: a name is neither a value nor a parameter.
+
+    Example:
+        >>> apply({"cam": {"levels": [-1], "fusion": "add"}}, {"new": "${cam}", "new.fusion": None}, {})
+        {'cam': {'levels': [-1], 'fusion': 'add'}, 'new': {'levels': [-1]}}
     """
-
-    def value(old: Any) -> Any:
-        if isinstance(old, list):
-            return [value(each) for each in old]
-        match = VARIABLE.fullmatch(old) if isinstance(old, str) else None
-        return _named(match[1], params, values) if match else old
-
-    new: Overrides = {}
-    for key, each in leaves({key: value(old) for key, old in overrides.items()}):
-        inside = [known for known in new if each is None and known.startswith(f"{key}.")]
-        for known in inside:
-            del new[known]
-        new[key] = each
-    return {key: each for key, each in new.items() if each is not None or _at(params, key) is not MISSING}
+    new = dict(params)
+    for key, value in overrides.items():
+        patch = _resolved(value, params, values)
+        old = _at(new, key)
+        if isinstance(patch, list) and isinstance(old, Mapping):
+            patch = dict.fromkeys(old) | {name: {} for name in patch}
+        for parent in reversed(key.split(".")):
+            patch = {parent: patch}
+        new = merge(new, patch)
+    return new
 
 
-def _named(name: str, params: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
-    found = values.get(name, _at(params, name))
+def _resolved(value: Any, params: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
+    """A value with what stands for each `${NAME}` in it."""
+    if isinstance(value, list):
+        return [_resolved(each, params, values) for each in value]
+    if isinstance(value, Mapping):
+        return {key: _resolved(each, params, values) for key, each in value.items()}
+    match = VARIABLE.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        return value
+    found = values.get(match[1], _at(params, match[1]))
     if found is MISSING:
-        raise InputError(f"what is {name!r}? It is no parameter; give --value {name}=...")
+        raise InputError(f"what is {match[1]!r}? It is no parameter; give --value {match[1]}=...")
     return found
 
 
@@ -59,36 +69,24 @@ def _at(params: Any, name: str) -> Any:
     return params
 
 
-def refuse_unknown(params_text: str, overrides: Overrides) -> None:
-    """Hold the keys against the parameters.
+def words(old: Mapping[str, Any], new: Mapping[str, Any], place: tuple[str, ...] = ()) -> Iterator[str]:
+    """What makes `new` of `old`, as words after `-S` of `dvc exp run`, in Hydra's grammar.
 
-    Raises:
-        InputError: a key is unknown; the message names the nearest.
+    `++key=value` changes or adds, `~key` deletes. Where entries stood and none is left, an empty list does: Hydra would
+    merge an empty mapping with them, and DVC 3.67 writes one in a way that nobody can read.
     """
-    patch: dict[str, Any] = {}
-    for key, value in overrides.items():
-        *parents, last = key.split(".")
-        inner = patch
-        for parent in parents:
-            inner = inner.setdefault(parent, {})
-        inner[last] = value
-    apply_preset(params_text, patch)
-
-
-def words(overrides: Overrides) -> list[str]:
-    """The words after `-S` of `dvc exp run`, in Hydra's grammar: `++key=value` changes or adds, `~key` deletes.
-
-    An empty list takes the place of whatever stands there, a mapping too, which Hydra would merge: so a dictionary of
-    entries makes no stage. (Its last entry must not be deleted: DVC 3.67 then writes YAML that nobody can read.)
-    """
-    return [word for key, value in overrides.items() for word in _words(key, value)]
-
-
-def _words(key: str, value: Any) -> Iterator[str]:
-    if value in (None, []):
-        yield f"~{key}"
-    if value is not None:
-        yield f"++{key}={_value(value)}"
+    for key in dict.fromkeys((*old, *new)):
+        before, after, dotted = old.get(key, MISSING), new.get(key, MISSING), ".".join((*place, key))
+        if before == after:
+            continue
+        if isinstance(after, Mapping) and after:
+            yield from words(before if isinstance(before, Mapping) else {}, after, (*place, key))
+            continue
+        emptied = after == {} and isinstance(before, Mapping)
+        if after is MISSING or emptied:
+            yield f"~{dotted}"
+        if after is not MISSING:
+            yield f"++{dotted}={_value([] if emptied else after)}"
 
 
 def _value(value: Any) -> str:
@@ -97,7 +95,8 @@ def _value(value: Any) -> str:
 
 def description(overrides: Overrides) -> str:
     """The overrides as one line for a reader."""
-    return " ".join(words(overrides)).replace("++", "").replace('"', "")
+    written = (f"~{key}" if value is None else f"{key}={_value(value)}" for key, value in overrides.items())
+    return " ".join(written).replace('"', "")
 
 
 def leaves(content: Mapping[str, Any], place: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:

@@ -17,7 +17,9 @@ import pandas as pd
 import yaml
 
 from wsol_core.ablations.definition import Row, Table
-from wsol_core.ablations.overrides import Overrides, description, filled, refuse_unknown, words
+from wsol_core.ablations.overrides import Overrides, apply, description, words
+from wsol_core.configuration.expand import expand
+from wsol_core.configuration.parameters import typed
 from wsol_core.configuration.presets import edits
 from wsol_core.core.errors import InputError
 from wsol_core.core.files import write_csv
@@ -119,10 +121,10 @@ def _summary(table: Table, found: pd.DataFrame) -> str:
 def _run(table: Table, row: Row, seed: int, in_use: str, values: Mapping[str, Any]) -> pd.DataFrame:
     """The figures of one row, a line per split, columns as `read_rows` has them."""
     overrides = table.overrides(row)
-    text, commit = PARAMS.read_text(encoding="utf-8"), _git("rev-parse", "HEAD")[:10]
-    complete = {"seed": seed} | filled(overrides, yaml.safe_load(text), values)
-    refuse_unknown(text, complete)
-    reference = _experiment(complete, table.targets(row), _log(table, row, seed))
+    commit = _git("rev-parse", "HEAD")[:10]
+    current = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
+    changed = changed_params(current, {"seed": seed} | overrides, values)
+    reference = _experiment(list(words(current, changed)), table.targets(row), _log(table, row, seed))
     figures = table.read_figures(row, lambda path: _read_json(reference, f"results/{in_use}/{path}"))
     if not figures:
         raise InputError("no figures: the data set has no annotations, or the method nothing to hold against them")
@@ -132,15 +134,26 @@ def _run(table: Table, row: Row, seed: int, in_use: str, values: Mapping[str, An
     return found.astype(dict.fromkeys(table.figures, float))
 
 
+def changed_params(params: Mapping[str, Any], overrides: Overrides, values: Mapping[str, Any]) -> dict[str, Any]:
+    """All parameters with a row's changes, defaults written out, as `wsol use` would write them.
+
+    Raises:
+        InputError: a key is unknown or wrong (the message names it, and the nearest right one), or what stands for a
+            `${NAME}` is not known.
+    """
+    content: dict[str, Any] = yaml.safe_load(expand(typed(apply(params, overrides, values))))
+    return content
+
+
 def _log(table: Table, row: Row, seed: int) -> Path:
     """Where the output of a run goes; its stem is the experiment's name."""
     return LOGS / f"{table.name}-{row.name}-{seed}.log"
 
 
-def _experiment(overrides: Overrides, targets: Sequence[str], log: Path) -> str:
+def _experiment(changes: Sequence[str], targets: Sequence[str], log: Path) -> str:
     """Run the experiment named as `log`; returns the Git reference of its result."""
     name = log.stem
-    settings = [word for each in words(overrides) for word in ("-S", each)]
+    settings = [word for each in changes for word in ("-S", each)]
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", encoding="utf-8") as file:
         if _references(name):

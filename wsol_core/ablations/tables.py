@@ -41,7 +41,7 @@ class LocalizationTable(Table):
         return (*located, Column("Top-1", "top1_loc"), Column("Top-5", "top5_loc")) if self.classifier else located
 
     def evaluated(self, method: str) -> Overrides:
-        """The list of methods."""
+        """The method alone."""
         return {"methods": [method]}
 
     def targets(self, row: Row) -> list[str]:
@@ -106,7 +106,7 @@ class SegmentationTable(Table):
         return (Column("mIoU", "miou"),)
 
     def evaluated(self, method: str) -> Overrides:
-        """The list of methods whose masks are measured."""
+        """The method's masks alone."""
         return {"segments": [method]}
 
 
@@ -131,7 +131,7 @@ class DetectionTable(Table):
         )
 
     def evaluated(self, method: str) -> Overrides:
-        """The list of detectors whose boxes are measured."""
+        """The detector alone."""
         return {"detections": [method]}
 
     def read_figures(self, row: Row, read: Read) -> Figures:

@@ -66,7 +66,7 @@ def use(
 def results(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, figures between 0 and 1.")] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="As Markdown tables, in percent.")] = False,
-    readme: Annotated[bool, typer.Option("--readme", help="Rewrite the tables in README.md.")] = False,
+    write: Annotated[bool, typer.Option("--write", help="Rewrite docs/results/PRESET.md of every preset.")] = False,
 ) -> None:
     """Print every figure of the current preset; in a pipe, lines with tabs between the columns.
 
@@ -74,17 +74,17 @@ def results(
     """
     from wsol_core.cli import results as found
 
-    if as_json + markdown + readme > 1:
-        raise typer.BadParameter("--json, --markdown and --readme exclude each other")
+    if as_json + markdown + write > 1:
+        raise typer.BadParameter("--json, --markdown and --write exclude each other")
     with one_line_errors():
-        if readme:
-            typer.echo(f"README.md: {', '.join(found.update_readme()) or 'no table of a preset with results'}")
+        if write:
+            typer.echo(f"docs/results: {', '.join(found.write_pages()) or 'no preset with results'}")
             return
-        preset, sources = _current()
+        preset, segmentation = _current()
         figures = found.read_results(preset)
         sections = found.sections(figures)
         if as_json:
-            typer.echo(found.as_json(figures, sources))
+            typer.echo(found.as_json(figures, segmentation))
         elif not sections:
             typer.echo(
                 f"{preset}: the data set has no annotations, so there are no figures; boxes and maps are in data/"
@@ -94,6 +94,22 @@ def results(
         else:
             for section in sections:
                 print_table(f"{preset}: {section.title}", section.header, section.rows, section.header[section.words :])
+
+
+@app.command()
+def dag(
+    as_mermaid: Annotated[bool, typer.Option("--mermaid", help="As a flowchart in Mermaid's words.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Data sets, evaluations and pictures too.")] = False,
+) -> None:
+    """Show the chain that the parameters make: what each network and pseudo label is made from.
+
+    Example: wsol dag --mermaid
+    """
+    with one_line_errors():
+        from wsol_core.cli.dag import mermaid, read_graph, tree
+
+        graph = read_graph(everything)
+        typer.echo(mermaid(graph) if as_mermaid else "\n".join(tree(graph)))
 
 
 @app.command()
@@ -204,12 +220,9 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _current() -> tuple[str, list[str]]:
-    """The preset in use, and the sources of its segmentations."""
-    import yaml
+def _current() -> tuple[str, str]:
+    """The preset in use, and its first network of the kind `segmentation`, or ""."""
+    from wsol_core.core.params import content, preset
 
-    from wsol_core.core.params import PARAMS, preset
-
-    name = preset()
-    content = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
-    return name, list((content.get("segmentation") or {}).get("sources") or [])
+    name, networks = preset(), content("networks") or {}
+    return name, next((name for name, entry in networks.items() if entry.get("network") == "segmentation"), "")

@@ -1,21 +1,22 @@
 """The figures of the workspace, as the stages `evaluate_...` left them under `results/PRESET`."""
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from wsol_core.ablations.pages import rewrite
 from wsol_core.core.errors import InputError
-from wsol_core.core.files import atomic_path
 
 TOP = ("top1_loc", "top5_loc")
-FIGURES = ("gt_known", "gt_known_fullsup", "gt_known_oracle", "centre_box", "threshold", *TOP)
+FIGURES = ("gt_known", "gt_known_fullsup", "gt_known_oracle", "centre_box", "threshold", *TOP, "calibrated_by")
 HEADER = (
-    "method", "split", "GT-known", "Top-1", "Top-5", "at best of fullsup", "at best of split", "centre box",
-    "threshold", "MaxBoxAccV2", "PxAP",
+    "method", "split", "GT-known", "GT-known, threshold from DDT's boxes", "Top-1", "Top-5", "at best of fullsup",
+    "at best of split", "centre box", "threshold", "MaxBoxAccV2", "PxAP",
 )  # fmt: skip
+PSEUDO_BOXES = "pseudo_boxes"
+SPLIT_ORDER = ("test", "train-fullsup", "train-weaksup")
 STORE_FIGURES = ("saliency_ap", "saliency_ap_boxes", "point_map", "point_map_centre")
 SEGMENTATION = "segmentation"
 KINDS = ("localization", "heat_maps", "segmentation", "detection", "proposals")
@@ -83,17 +84,16 @@ def _read_folder(folder: Path) -> dict[str, Any]:
     return results
 
 
-def as_json(results: Results, sources: Sequence[str]) -> str:
+def as_json(results: Results, segmentation: str) -> str:
     """The figures as the tables have them, between 0 and 1 or in pixels, null where there is none.
 
-    `localization`: those named in `FIGURES` of every method and split, where `segmentation` stands for the segmentation
-    learnt from the first of `sources`. Where the preset has them, `heat_maps`: by split, those in `STORE_FIGURES` of
-    each store and the distances of their peaks; `segmentation`: `miou`; `detection`: those in `DETECTION_FIGURES` of
-    every detector and split; `proposals`: those in `RECALLS`, by data set, source and split.
+    `localization`: those named in `FIGURES` of every method and split, where `segmentation` stands for the method of
+    this name. Where the preset has them, `heat_maps`: by split, those in `STORE_FIGURES` of each store and the
+    distances of their peaks; `segmentation`: `miou`; `detection`: those in `DETECTION_FIGURES` of every detector and
+    split; `proposals`: those in `RECALLS`, by data set, source and split.
     """
-    first = f"{SEGMENTATION}-{sources[0]}" if sources else ""
     located = results.localization
-    methods = located | ({SEGMENTATION: located[first]} if first in located else {})
+    methods = located | ({SEGMENTATION: located[segmentation]} if segmentation in located else {})
     figures: dict[str, Any] = {"localization": _chosen(dict(sorted(methods.items())), FIGURES)}
     if results.heat_maps:
         figures["heat_maps"] = {
@@ -120,7 +120,10 @@ def _chosen(figures: Figures, names: Sequence[str]) -> dict[str, dict[str, Any]]
 
 
 def sections(results: Results) -> list[Section]:
-    """The tables with figures, in percent: of boxes, heat maps, their peaks, segmentations, detectors, proposals."""
+    """The tables with figures, in percent: of boxes, heat maps, their peaks, segmentations, detectors, proposals.
+
+    Rows of the test split come first.
+    """
     stores = ("heat maps", "split", "store", "saliency AP", "against boxes", "point mAP", "of image centres")
     peaks = ("heat maps", "split", "peaks", "pixels", "of the diagonal")
     detectors = (
@@ -129,25 +132,34 @@ def sections(results: Results) -> list[Section]:
     )  # fmt: skip
     sources = ("set", "proposals", "split", *(name.replace("_", " ") for name in RECALLS))
     found = (
-        Section("share of images with IoU > 0.5, in percent", HEADER, 2, list(_located(results.localization))),
-        Section("heat maps, in percent", stores, 3, list(_stores(results.heat_maps))),
-        Section("distance of peaks", peaks, 3, list(_peaks(results.heat_maps))),
-        Section("segmentation, in percent", ("method", "split", "mIoU"), 2, list(_segmented(results.segmentation))),
-        Section("detection, in percent", detectors, 2, list(_detected(results.detection))),
-        Section("recall of proposals, in percent", sources, 3, list(_recalled(results.proposals))),
+        ("share of images with IoU > 0.5, in percent", HEADER, 2, _located(results.localization)),
+        ("heat maps, in percent", stores, 3, _stores(results.heat_maps)),
+        ("distance of peaks", peaks, 3, _peaks(results.heat_maps)),
+        ("segmentation, in percent", ("method", "split", "mIoU"), 2, _segmented(results.segmentation)),
+        ("detection, in percent", detectors, 2, _detected(results.detection)),
+        ("recall of proposals, in percent", sources, 3, _recalled(results.proposals)),
     )
-    return [section for section in found if section.rows]
+    tables = (Section(title, header, words, _test_first(header, rows)) for title, header, words, rows in found)
+    return [table for table in tables if table.rows]
+
+
+def _test_first(header: Cells, rows: Iterator[Cells]) -> list[Cells]:
+    column = header.index("split")
+    known = {split: place for place, split in enumerate(SPLIT_ORDER)}
+    return sorted(rows, key=lambda row: known.get(row[column], len(known)))
 
 
 def _located(figures: Figures) -> Iterator[Cells]:
-    """The calibrated figure with its 95 % interval, and others."""
+    """The calibrated figure with its 95 % interval, in the column of what calibrated it, and others."""
     for method, splits in figures.items():
         for split, found in splits.items():
-            threshold = found.get("threshold")
+            threshold, calibrated = found.get("threshold"), _with_interval(found, "gt_known")
+            by_boxes = found.get("calibrated_by", PSEUDO_BOXES) == PSEUDO_BOXES
             others = (_percent(found.get(name)) for name in (*TOP, *FIGURES[1:4]))
             pixels = (_percent(found.get(name)) for name in ("max_box_acc_v2", "px_ap"))
             threshold_cell = "-" if threshold is None else f"{threshold:.3g}"
-            yield method, split, _with_interval(found, "gt_known"), *others, threshold_cell, *pixels
+            pair = ("-", calibrated) if by_boxes else (calibrated, "-")
+            yield method, split, *pair, *others, threshold_cell, *pixels
 
 
 def _stores(figures: Figures) -> Iterator[Cells]:
@@ -197,32 +209,21 @@ def _table(section: Section) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (section.header, rule, *section.rows))
 
 
-def update_readme(project: Path = Path()) -> list[str]:
-    """Rewrite what stands between `<!-- results:PRESET -->` and `<!-- /results:PRESET -->` in `README.md`.
+def write_pages(project: Path = Path()) -> list[str]:
+    """Rewrite the block `results:PRESET` of the page of each preset that has results.
 
     Returns:
-        The presets whose tables the README holds.
+        The presets.
 
     Raises:
-        InputError: a block is opened and not closed.
+        InputError: a metrics file is damaged, or a block is opened and not closed.
     """
-    path = project / "README.md"
-    text = path.read_text(encoding="utf-8")
-    presets = [preset for preset in re.findall(r"<!-- results:([\w.-]+) -->", text) if _has_results(project, preset)]
+    presets = [path.name for path in sorted((project / "results").glob("*")) if _has_results(project, path.name)]
     for preset in presets:
-        text = _with_tables(text, preset, as_markdown(read_results(preset, project)))
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        tables = sections(read_results(preset, project))
+        parts = [f"### {table.title[0].upper()}{table.title[1:]}\n\n{_table(table)}" for table in tables]
+        rewrite(preset, {f"results:{preset}": "\n\n".join(["## Figures", *parts])}, project)
     return presets
-
-
-def _with_tables(text: str, preset: str, tables: str) -> str:
-    opening, closing = f"<!-- results:{preset} -->\n", f"<!-- /results:{preset} -->"
-    before, _, rest = text.partition(opening)
-    _, end, after = rest.partition(closing)
-    if not end:
-        raise InputError(f"README.md: `{opening.strip()}` has no `{closing}` after it")
-    return f"{before}{opening}{tables}\n{end}{after}"
 
 
 def _has_results(project: Path, preset: str) -> bool:

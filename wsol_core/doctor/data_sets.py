@@ -2,24 +2,25 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from wsol_core.configuration.parameters import Parameters
 from wsol_core.core.errors import InputError
-from wsol_core.core.params import Block
-from wsol_core.data.images import SUFFIXES, decode_squashed
+from wsol_core.data.images import decode_squashed
 from wsol_core.data.index import TEST, TRAIN_FULLSUP, TRAIN_WEAKSUP
+from wsol_core.data.paths import is_inside
 from wsol_core.data.roots import find_root
-from wsol_core.datasets.background import BackgroundParams, known_folders
-from wsol_core.datasets.listing import DataParams, Listing, is_inside, walk
+from wsol_core.datasets.listing import DataParams, Listing
 from wsol_core.datasets.prepare import READERS, split_off, wanted
-from wsol_core.datasets.scenes import DemoParams, SetParams
+from wsol_core.datasets.scenes import DemoParams
 from wsol_core.datasets.validate import UNLISTED, check_listing
 from wsol_core.doctor.finding import Finding, tried
+from wsol_core.methods.bcct.surroundings import folders_of_classes
 
 SAMPLE = 16
 """Images that are decoded, spread over the set."""
@@ -27,7 +28,7 @@ SIDE = 224
 DECODING = 0.003
 """Seconds for an image of the demo, which is not rendered yet."""
 NAMED = 5
-LOCALIZATION = "localization"
+LOCALIZATION, BACKGROUND = "localization", "background"
 
 
 @dataclass(frozen=True)
@@ -53,43 +54,41 @@ class Extent:
     sample: Path | None
 
 
-def check_data(blocks: Mapping[str, Block], made: Sequence[str]) -> tuple[dict[str, Extent], list[Finding]]:
-    """What there is of each data set of the parameters, and the background images where a method needs them.
+def check_data(params: Parameters, made: Sequence[str]) -> tuple[dict[str, Extent], list[Finding]]:
+    """What there is of each data set of the parameters.
 
     Args:
-        blocks: of the parameters, by name.
+        params: the parameters.
         made: files that stages make, which need not be there yet.
     """
     extents: dict[str, Extent] = {}
     findings: list[Finding] = []
-    demo, background = blocks.get("demo"), blocks.get("background")
-    for name, block in blocks.items():
-        if isinstance(block, DataParams):
-            key = name.removeprefix("data.")
-            if block.folder in made and not Path(block.folder).is_dir() and isinstance(demo, DemoParams):
-                extents[key] = _to_be_rendered(getattr(demo, key))
-                text = f"{key}: {extents[key].images} images, which the pipeline renders first"
-                findings.append(Finding("note", "data", text))
-                continue
-            found, wrong = tried("data", lambda: _check_set(key, block))  # noqa: B023
-            findings += wrong
-            if found is not None:
-                extents[key] = found[0]
-                findings += found[1]
-    if any(name.startswith("bc.") for name in blocks) and isinstance(background, BackgroundParams):
-        classes = extents[LOCALIZATION].classes if LOCALIZATION in extents else ()
-        seen, wrong = tried("data", lambda: _check_background(background, made, classes))
-        findings += [*wrong, *(seen or ())]
+    for key, block in params.data.items():
+        if block.folder in made and not Path(block.folder).is_dir():
+            extents[key] = _to_be_rendered(params.demo, key)
+            text = f"{key}: {extents[key].images} images, which the pipeline renders first"
+            findings.append(Finding("note", "data", text))
+            continue
+        classes = extents[LOCALIZATION].classes if key == BACKGROUND and LOCALIZATION in extents else ()
+        found, wrong = tried("data", lambda: _check_set(key, block, classes))  # noqa: B023
+        findings += wrong
+        if found is not None:
+            extents[key] = found[0]
+            findings += found[1]
     return extents, findings
 
 
-def _to_be_rendered(demo: SetParams) -> Extent:
-    images = demo.train_weaksup + demo.train_fullsup + demo.test
-    labels = sum(demo.objects) / 2
-    return Extent(images, demo.train_weaksup, demo.train_fullsup, demo.classes, labels, DECODING, None)
+def _to_be_rendered(demo: DemoParams, key: str) -> Extent:
+    if key == BACKGROUND:
+        return Extent(demo.backgrounds, demo.backgrounds, 0, (), 0.0, DECODING, None)
+    images = getattr(demo, key)
+    count = images.train_weaksup + images.train_fullsup + images.test
+    labels = sum(images.objects) / 2
+    return Extent(count, images.train_weaksup, images.train_fullsup, images.classes, labels, DECODING, None)
 
 
-def _check_set(key: str, params: DataParams) -> tuple[Extent, list[Finding]]:
+def _check_set(key: str, params: DataParams, foreign: Sequence[str]) -> tuple[Extent, list[Finding]]:
+    """Extent and findings of a set, in which no folder should bear the name of a class that is `foreign` to it."""
     root = Path(params.folder) if params.folder else find_root(params.name)
     if not root.is_dir():
         raise InputError(f"data.{key}.source: no folder {params.folder!r} in the project; mend it")
@@ -111,6 +110,7 @@ def _check_set(key: str, params: DataParams) -> tuple[Extent, list[Finding]]:
         Finding("note", "data", _described(key, root, listing, images)),
         *_check_labels(key, listing, images),
         *_check_bad(key, params, bad),
+        *_check_folders(key, images, foreign),
     ]
 
 
@@ -135,7 +135,8 @@ def _described(key: str, root: Path, listing: Listing, images: pd.DataFrame) -> 
     truth = listing.annotations["image_id"].nunique()
     known = f"{truth} with ground truth" if truth else "no ground truth, so evaluation is skipped"
     spread = f"{min(counts.values())} to {max(counts.values())} images each" if counts else "none of them shown"
-    return f"{key}: {len(images)} images in {root} ({splits}), {len(listing.classes)} classes, {spread}, {known}"
+    head = f"{key}: {len(images)} images in {root} ({splits})"
+    return f"{head}, {len(listing.classes)} classes, {spread}, {known}" if listing.classes else head
 
 
 def _check_labels(key: str, listing: Listing, images: pd.DataFrame) -> list[Finding]:
@@ -164,20 +165,10 @@ def _check_bad(key: str, params: DataParams, bad: Sequence[str]) -> list[Finding
     return [Finding("error", "data", text)]
 
 
-def _check_background(params: BackgroundParams, made: Sequence[str], classes: Sequence[str]) -> list[Finding]:
-    if params.folder in made and not Path(params.folder).is_dir():
-        return []
-    root = Path(params.folder) if params.folder else find_root(params.name)
-    if not root.is_dir():
-        raise InputError(f"background.source: no folder {root} of pictures that show none of the classes; make one")
-    paths = [path for path in walk(root) if Path(path).suffix.lower() in SUFFIXES]
-    if not paths:
-        raise InputError(f"{root}: no background image; put pictures there that show none of the classes")
-    findings = [Finding("note", "data", f"background: {len(paths)} images in {root}")]
-    if known := known_folders(paths, classes):
-        text = f"{root}: background images in folders named as classes: {_some(known)}; take those out that show one"
-        findings.append(Finding("warning", "data", text))
-    return findings
+def _check_folders(key: str, images: pd.DataFrame, foreign: Sequence[str]) -> list[Finding]:
+    known = folders_of_classes(images["path"].tolist(), foreign)
+    text = f"{key}: images in folders named as classes: {_some(known)}; take those out that show one"
+    return [Finding("warning", "data", text)] if known else []
 
 
 def _some(names: Sequence[str]) -> str:

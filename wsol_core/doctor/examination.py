@@ -3,12 +3,13 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from wsol_core.core import params
-from wsol_core.doctor.blocks import check_blocks, read_params
+from wsol_core.core.params import PARAMS
 from wsol_core.doctor.costs import Cost, Costs
 from wsol_core.doctor.data_sets import check_data
 from wsol_core.doctor.finding import Finding, tried
 from wsol_core.doctor.machine import GIB, check_machine, free_bytes
+from wsol_core.doctor.outputs import made_files
+from wsol_core.doctor.parameters import check_parameters
 from wsol_core.doctor.pipeline import read_pipeline, unmade_inputs
 from wsol_core.doctor.weights import check_extras, check_versions, check_weights
 
@@ -48,25 +49,27 @@ def examine(measure: bool) -> Examination:
     Args:
         measure: whether to measure speeds and estimate, which takes a few seconds for each network.
     """
-    content, findings = tried("params", read_params)
-    if content is None:
-        return Examination(tuple(findings))
+    params, findings = check_parameters(PARAMS)
     pipeline, wrong = tried("dvc", read_pipeline)
-    blocks, wrong_blocks = check_blocks(content)
-    findings += [*wrong, *wrong_blocks, *check_weights(blocks), *check_extras(content), *check_versions()]
-    if pipeline is None:
+    findings += [*wrong, *check_versions()]
+    if params is None or pipeline is None:
         return Examination(tuple(findings))
-    heat_maps, _ = tried("params", params.heat_maps)
-    made = [out for stage in pipeline.stages for out in stage.outs]
-    extents, data_findings = check_data(blocks, made)
-    findings += [*unmade_inputs(pipeline.stages, heat_maps or {}), *data_findings, *check_machine(pipeline.cache)]
+    made = tuple(made_files(pipeline.stages, params.networks))
+    extents, data_findings = check_data(params, made)
+    findings += [
+        *unmade_inputs(pipeline.stages, made, params.heat_maps),
+        *check_weights(params),
+        *check_extras(params),
+        *data_findings,
+        *check_machine(pipeline.cache),
+    ]
     for command in pipeline.running:
         text = f"another process is at work here: {command}; wait for its end, two runs stop each other"
         findings.append(Finding("warning", "dvc", text))
     examination = Examination(tuple(findings))
     if not measure or examination.failed:
         return examination
-    costs, wrong = tried("params", lambda: tuple(Costs(pipeline.stages, blocks, extents)))
+    costs, wrong = tried("params", lambda: tuple(Costs(pipeline.stages, params, extents)))
     needed = sum(cost.bytes for cost in costs or ()) * (2 if pipeline.copies else 1)
     if needed > free_bytes(pipeline.cache):
         text = f"about {needed / GIB:.0f} GiB of artifacts, {free_bytes(pipeline.cache) / GIB:.0f} free; make room"

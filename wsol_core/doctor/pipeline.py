@@ -12,6 +12,7 @@ from wsol_core.core.errors import InputError, nearest
 from wsol_core.doctor.finding import Finding
 
 ASSETS = "data/demo"
+CODE = ("stages", "wsol_core")
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Stage:
     """One resolved stage.
 
     Attributes:
-        name: `cam_maps`.
+        name: `maps`.
         item: what stands behind `@`, or "".
         blocks: parameters that it declares.
         deps: files that it reads, without code.
@@ -79,16 +80,21 @@ def read_pipeline() -> Pipeline:
     return Pipeline(stages, cache, "copy" in links and "hardlink" not in links, tuple(_running(Path(repo.tmp_dir))))
 
 
-def unmade_inputs(stages: Sequence[Stage], heat_maps: Mapping[str, Sequence[str]]) -> list[Finding]:
-    """The inputs of stages that no stage makes: typing errors in lists of methods, networks that are switched off."""
-    made = [out for stage in stages for out in stage.outs]
+def unmade_inputs(stages: Sequence[Stage], made: Sequence[str], heat_maps: Mapping[str, str]) -> list[Finding]:
+    """The inputs that no stage makes: typing errors in names of methods, networks that are switched off.
+
+    Args:
+        stages: all of them.
+        made: the files and folders that they make.
+        heat_maps: by name, the networks whose maps are compared, spaces between.
+    """
     readers: dict[str, list[str]] = {}
     for stage in stages:
         for dep in stage.deps:
             readers.setdefault(dep, []).append(stage.address)
     for name, stores in heat_maps.items():
-        for store in stores:
-            readers.setdefault(f"data/detection/maps/{store}.h5", []).append(f"heat_maps.{name}")
+        for store in stores.split() or [name]:
+            readers.setdefault(f"data/detection/outputs/{store}/maps.h5", []).append(f"heat_maps.{name}")
     findings = []
     for dep, names in readers.items():
         if any(_holds(out, dep) or _holds(dep, out) for out in made):
@@ -107,7 +113,7 @@ def _stage(found: Any) -> Stage:
     name, _, item = found.addressing.partition("@")
     params = [key for dep in found.deps for key in getattr(dep, "params", ())]
     files = [dep.def_path for dep in found.deps if not hasattr(dep, "params")]
-    deps = [path for path in files if not path.endswith(".py")]
+    deps = [path for path in files if PurePosixPath(path).parts[0] not in CODE]
     return Stage(name, item, tuple(map(str, params)), tuple(deps), tuple(out.def_path for out in found.outs))
 
 
@@ -116,10 +122,13 @@ def _holds(folder: str, path: str) -> bool:
 
 
 def _hint(path: str, made: Sequence[str]) -> str:
-    """The likeliest file in the same folder."""
+    """The likeliest file in the same folder; of a network's output, the likeliest network."""
     place = PurePosixPath(path)
-    beside = {PurePosixPath(out).stem for out in made if PurePosixPath(out).parent == place.parent}
-    return nearest(place.stem, beside)
+    if place.parent.parent.name == "outputs":
+        networks = {each.parent.name for each in map(PurePosixPath, made) if each.parent.parent == place.parent.parent}
+        if place.parent.name not in networks:
+            return nearest(place.parent.name, networks)
+    return nearest(place.stem, {each.stem for each in map(PurePosixPath, made) if each.parent == place.parent})
 
 
 def _running(temporary: Path) -> Iterator[str]:

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from wsol_core.backbones.create import Backbone, BackboneParams, create_backbone
+from wsol_core.core.crf_params import CRFParams
 from wsol_core.data.images import decode
 from wsol_core.engine.devices import Precision, launch
-from wsol_core.refinement.crf import CRFParams, mean_field
 from wsol_core.proposals.selective_search import SearchParams, selective_search
+from wsol_core.refinement.crf import mean_field
 
 SECONDS = 0.5
 """A measurement repeats its work for this long, after one run that does not count."""

@@ -17,6 +17,7 @@ from torchvision import models
 from wsol_core.backbones import efficientnet_lite
 from wsol_core.backbones.create import TORCHVISION, BackboneParams
 from wsol_core.backbones.timm_pyramid import ALIASES
+from wsol_core.configuration.parameters import Parameters
 from wsol_core.core.errors import InputError, nearest
 from wsol_core.core.params import Block
 from wsol_core.doctor.finding import Finding, tried
@@ -25,13 +26,12 @@ MODELS = Path("data/models")
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
-def check_weights(blocks: Mapping[str, Block]) -> list[Finding]:
-    """The backbones of all blocks: known by name, their weights there or in need of a download; a line for each."""
+def check_weights(params: Block) -> list[Finding]:
+    """The backbones of the parameters: known by name, their weights there or in need of a download; a line for each."""
     findings = []
     wanted: dict[tuple[str, str], str] = {}
-    for name, block in blocks.items():
-        for backbone in backbones(block):
-            wanted.setdefault((backbone.name, backbone.weights), name)
+    for place, backbone in backbones(params):
+        wanted.setdefault((backbone.name, backbone.weights), place)
     for (name, weights), place in wanted.items():
         missing, wrong = tried("weights", lambda: _missing(name, weights))  # noqa: B023
         findings += [Finding("error", "weights", f"{place}: {each.text}") for each in wrong]
@@ -40,19 +40,19 @@ def check_weights(blocks: Mapping[str, Block]) -> list[Finding]:
     return findings
 
 
-def backbones(block: Block) -> Iterator[BackboneParams]:
-    """All backbones in a block, at any depth."""
-    for name in type(block).model_fields:
-        value = getattr(block, name)
-        if isinstance(value, BackboneParams):
-            yield value
-        elif isinstance(value, Block):
-            yield from backbones(value)
+def backbones(content: object, place: str = "") -> Iterator[tuple[str, BackboneParams]]:
+    """All backbones in parameters, at any depth, each with its dotted key."""
+    if isinstance(content, BackboneParams):
+        yield place, content
+        return
+    fields = {name: getattr(content, name) for name in type(content).model_fields} if isinstance(content, Block) else {}
+    for name, value in (content if isinstance(content, Mapping) else fields).items():
+        yield from backbones(value, f"{place}.{name}".removeprefix("."))
 
 
-def check_extras(content: Mapping[str, Any]) -> list[Finding]:
+def check_extras(params: Parameters) -> list[Finding]:
     """The optional extra `crf`, where maps or segmentations are refined."""
-    if not (content.get("refined") or content.get("sec")) or find_spec("pydensecrf"):
+    if not (params.refined or params.segments) or find_spec("pydensecrf"):
         return []
     text = "dense CRF is about three times faster with the optional extra: pip install -e '.[crf]'"
     return [Finding("warning", "machine", text)]
