@@ -16,9 +16,10 @@ from torch import Tensor
 
 from benchmarks.against_forward import ReadyImages, bare_forward, measure
 from wsol_core.backbones.create import BackboneParams, create_backbone
+from wsol_core.core.crf_params import CRFParams
 from wsol_core.engine.devices import launch
-from wsol_core.maps import crf
 from wsol_core.methods.sec import exact_crf
+from wsol_core.refinement import crf
 
 FORWARD_GOAL, LIBRARY_GOAL = 1.0, 3.0
 LABELS, ROUNDS = 21, 5
@@ -42,14 +43,14 @@ def fields(side: int, images: int) -> tuple[Tensor, Tensor]:
     return unaries.contiguous(), torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous()
 
 
-def in_a_batch(fabric: Fabric, unaries: Tensor, images: Tensor, params: crf.CRFParams) -> None:
+def in_a_batch(fabric: Fabric, unaries: Tensor, images: Tensor, params: CRFParams) -> None:
     """The exact mean field; its result is waited for."""
     with fabric.autocast():
         found = exact_crf.mean_field(unaries, images, params)
     float(found.flatten()[0])
 
 
-def in_a_loop(unaries: Tensor, images: Tensor, params: crf.CRFParams) -> None:
+def in_a_loop(unaries: Tensor, images: Tensor, params: CRFParams) -> None:
     """The library's, image by image."""
     for unary, image in zip(unaries.numpy(), images.permute(0, 2, 3, 1).numpy(), strict=True):
         crf.mean_field(unary, image, params)
@@ -62,7 +63,7 @@ def main() -> int:
     for side, (pixels, stride, count) in SIDES.items():
         unaries, images = fields(side, count)
         factor = 12 * 41 / side
-        params = crf.CRFParams(appearance_pixels=80 / factor, smoothness_pixels=3 / factor)
+        params = CRFParams(appearance_pixels=80 / factor, smoothness_pixels=3 / factor)
         exact = partial(in_a_batch, fabric, fabric.to_device(unaries), fabric.to_device(images), params)
         batches = ReadyImages(count, pixels).batches(count)
         for name in BACKBONES:

@@ -16,9 +16,11 @@ from wsol_core.methods.spol.gaussian import GaussianParams, pseudo_labels
 GOAL = 2000
 MAPS, TURNS = 256, 15
 FORMS = {
-    "whole (the paper)": GaussianParams(),
-    "contours (the released code)": GaussianParams(form="contours", enhancement=0.25, foreground=0.25, background=0.01),
-    "alone": GaussianParams(form="alone"),
+    "whole (the paper)": GaussianParams(maps="hills"),
+    "contours (the released code)": GaussianParams(
+        maps="hills", form="contours", enhancement=0.25, foreground=0.25, background=0.01
+    ),
+    "alone": GaussianParams(maps="hills", form="alone"),
 }
 
 

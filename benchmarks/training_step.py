@@ -21,7 +21,7 @@ from benchmarks.against_forward import ReadyImages, measure
 from wsol_core.backbones.create import BackboneParams, OnBackbone
 from wsol_core.data.loading import Batch, SquashedImages, TrainingSet
 from wsol_core.engine.devices import launch
-from wsol_core.engine.training import Loss, Trainer, parameter_groups
+from wsol_core.engine.training import Loss, Trainer, create_optimizer, parameter_groups
 from wsol_core.engine.training_params import TrainingParams
 from wsol_core.methods.spol import networks as spol
 from wsol_core.methods.wsfl import foreground as wsfl
@@ -51,8 +51,7 @@ def networks() -> dict[str, tuple[Callable[[], OnBackbone], Loss, npt.NDArray[An
 
 def bare_steps(fabric: Fabric, model: OnBackbone, loss: Loss, batches: Sequence[Batch]) -> None:
     """One SGD step per batch."""
-    rates = parameter_groups(model, TRAINING)
-    optimizer = torch.optim.SGD(rates, momentum=TRAINING.momentum, weight_decay=TRAINING.weight_decay)
+    optimizer = create_optimizer(parameter_groups(model, TRAINING), TRAINING.optimizer)
     for batch in batches:
         with fabric.autocast():
             value = loss(model, batch.to(fabric.device))
