@@ -37,7 +37,7 @@ TRAINING = TrainingParams(epochs=1, batch=4, lr_backbone=1e-4, lr_head=1e-3, ima
 
 def parameters(method: str) -> DetectorParams:
     """The demo's detector."""
-    given = {"method": method, "proposals": "proposals", "width": 1024, "output_stride": STRIDE, "level": LEVEL}
+    given = {"method": method, "width": 1024, "output_stride": STRIDE, "level": LEVEL}
     return DetectorParams.model_validate({"backbone": BACKBONE, "training": TRAINING, **given})
 
 

@@ -25,6 +25,7 @@ from wsol_core.data.loading import Batch, Geometry, SquashedImages, TrainingSet,
 from wsol_core.detection import oicr
 from wsol_core.detection.box_tensors import bits, mirrored, solid
 from wsol_core.detection.detector import Detector, DetectorParams, regions
+from wsol_core.detection.entry import detector_entry
 from wsol_core.detection.heads import Answers, DetectorLoss
 from wsol_core.detection.infer import DetectParams, average_views
 from wsol_core.detection.mist import DropBlockParams, MistParams
@@ -41,7 +42,7 @@ TRAINING = TrainingParams(epochs=1, batch=4, lr_backbone=0.01, lr_head=0.1, imag
 
 
 def params(**change: Any) -> DetectorParams:
-    given = {"backbone": BACKBONE, "training": TRAINING, "method": "oicr", "proposals": "objectness/foreground"}
+    given = {"backbone": BACKBONE, "training": TRAINING, "method": "oicr"}
     return DetectorParams(**(given | {"width": 8, "cells": 2, "dropout": 0.0, "branches": 2} | change))
 
 
@@ -167,8 +168,8 @@ def test_an_unknown_exempt_class_is_named() -> None:
 
 
 def test_a_filter_without_objectness_is_refused() -> None:
-    with pytest.raises(ValueError, match="a filter needs objectness"):
-        params(proposals="proposals", filter=FilterParams())
+    with pytest.raises(InputError, match=r"detectors\.a\.network: .*a filter needs objectness"):
+        detector_entry({"network": params(filter=FilterParams())}, "detectors.a")
 
 
 # The network and its loss
@@ -348,19 +349,23 @@ def write_workspace(folder: Path, index: ImageIndex, method: str) -> None:
     write_table(data / "proposals.parquet", table)
     write_table(data / "objectness" / "foreground.parquet", table)
     ground_truth = table.groupby("image_id").nth(1).assign(label=0, difficult=False, instance=1)
-    write_annotations(data / "annotations.parquet", ground_truth)
+    write_annotations(data / "truth" / "annotations.parquet", ground_truth)
     network = {
         "backbone": {"name": "efficientnet_lite0", "weights": "none"}, "method": method,
-        "proposals": "objectness/foreground", "filter": {"threshold": 0.2, "exempt": ["green"]},
+        "filter": {"threshold": 0.2, "exempt": ["green"]},
         "output_stride": 32, "level": -3, "width": 16, "mist": {"drop_block": {}},
         "training": {
             "epochs": 1, "batch": 4, "accumulate": 2, "lr_backbone": 0.01, "lr_head": 0.01, "image_side": 64,
         },
     }  # fmt: skip
-    oracle = network | {"proposals": "objectness/oracle-lr"}
+    entry = {"learns_from": "data/detection/objectness/foreground.parquet", "network": network}
+    oracle = entry | {"learns_from": "data/detection/objectness/oracle-lr.parquet"}
     (folder / "params.yaml").write_text(yaml.safe_dump({
         "preset": "small", "seed": 0,
-        "detectors": {"net": {"network": network, "detect": {"detections": 3}}, "plain": {"network": oracle}},
+        "detectors": {
+            "net": entry | {"sees": "data/detection/index.parquet", "detect": {"detections": 3}},
+            "plain": oracle | {"sees": "data/detection/index.parquet"},
+        },
         "oracle_objectness": {"oracle-lr": {"truth": "boxes", "resolution": 14}},
     }))  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Descriptions of proposals by a pretrained network, their store, and the detector of linear heads on them."""
+"""Features of proposals from a frozen network, their store, and the detector of linear heads on them."""
 
 import hashlib
 from pathlib import Path
@@ -13,9 +13,9 @@ import yaml
 from torch import Tensor
 from torch.nn import functional
 
-from stages import describe_proposals as describe_stage
-from stages import detect_linear as detect_stage
-from stages import train_linear_detector as train_stage
+from stages import detect as detect_stage
+from stages import proposal_features as features_stage
+from stages import train_detector as train_stage
 from wsol_core.backbones.create import Backbone, BackboneParams, create_backbone
 from wsol_core.backbones.stages_behind import divide_at
 from wsol_core.core.boxes import BOX_COLUMNS
@@ -25,23 +25,23 @@ from wsol_core.data.index import ImageIndex, write_index
 from wsol_core.data.loading import Batch, unpack
 from wsol_core.detection.box_tensors import bits, solid
 from wsol_core.detection.heads import DetectorLoss
-from wsol_core.detection.infer_linear import detect
-from wsol_core.detection.linear_detector import DescribedPairs, LinearDetector, LinearDetectorParams, described
-from wsol_core.detection.postprocess import SelectionParams
+from wsol_core.detection.infer_linear import detect_by_features
+from wsol_core.detection.linear_detector import FeaturePairs, LinearDetector, LinearDetectorParams, features_of
+from wsol_core.detection.postprocess import PostprocessParams
 from wsol_core.detection.proposal_features import (
-    DescriptionParams,
-    DescriptionStore,
-    ProposalDescriber,
+    ProposalFeatureNetwork,
+    ProposalFeatureParams,
+    ProposalFeatureStore,
     aligned_regions,
-    describe_proposals,
+    write_proposal_features,
 )
 from wsol_core.detection.proposal_targets import ProposalTargets, relative_proposals
 from wsol_core.engine.training import parameter_groups
-from wsol_core.engine.training_params import OptimizerParams
+from wsol_core.engine.training_params import FitParams
 
 BACKBONE = BackboneParams(name="efficientnet_lite0", weights="none")
-DESCRIPTIONS = DescriptionParams(backbone=BACKBONE, level=-4, cells=4, image_side=32, precision="32-true")
-LEARNING = OptimizerParams(epochs=2, batch=4, lr_head=0.05)
+FEATURES = ProposalFeatureParams(backbone=BACKBONE, level=-4, cells=4, image_side=32, precision="32-true")
+LEARNING = FitParams(epochs=2, batch=4, lr_head=0.05)
 CELLS = torch.tensor([[0, 0, 0.5, 0.5], [0, 0, 0.5, 0.45], [0.5, 0.5, 1, 1], [0.5, 0, 1, 0.5]])
 BOXES = [(0, 0, 64, 48), (7, 7, 7, 40), (10, 10, 40, 40), (20, 5, 60, 45)]
 """In pictures of 64x48 pixels; the second has no area."""
@@ -52,8 +52,8 @@ def create(name: str = "efficientnet_lite0", seed: int = 0) -> Backbone:
     return create_backbone(BackboneParams(name=name, weights="none")).eval()
 
 
-def describer(**change: Any) -> ProposalDescriber:
-    return ProposalDescriber(create(), DESCRIPTIONS.model_copy(update=change)).eval()
+def feature_network(**change: Any) -> ProposalFeatureNetwork:
+    return ProposalFeatureNetwork(create(), FEATURES.model_copy(update=change)).eval()
 
 
 def noise(count: int) -> Tensor:
@@ -101,37 +101,37 @@ def test_regions_by_hand() -> None:
     assert aligned_regions(boxes, height=4, width=8).tolist() == [[0, 2, 0, 6, 4], [1, 0, 2, 8, 4]]
 
 
-def test_the_box_of_the_whole_picture_is_described_as_the_picture() -> None:
+def test_the_box_of_the_whole_picture_has_the_features_of_the_picture() -> None:
     """A box of all cells, cut out cell by cell, is what the stages see anyway; its mean has length sqrt(D)."""
     with torch.no_grad():
-        found = describer()(noise(1), bits(torch.tensor([[[0.0, 0, 1, 1]]])))
+        found = feature_network()(noise(1), bits(torch.tensor([[[0.0, 0, 1, 1]]])))
         expected = create()(noise(1))[-1].mean((2, 3))
     torch.testing.assert_close(found[0], expected / expected.norm() * expected.shape[1] ** 0.5)
 
 
-def test_parts_of_proposals_are_described_alike_and_gaps_are_zero() -> None:
+def test_parts_of_proposals_have_the_same_features_and_gaps_are_zero() -> None:
     boxes = CELLS.repeat(2, 1, 1)
     boxes[1, 1] = 0
     with torch.no_grad():
-        whole, parts = (describer(proposals_at_once=count)(noise(2), bits(boxes)) for count in (100, 3))
+        whole, parts = (feature_network(proposals_at_once=count)(noise(2), bits(boxes)) for count in (100, 3))
     torch.testing.assert_close(whole, parts)
     assert whole.shape == (2, 4, 1280)
     assert (whole.norm(dim=2) > 0).tolist() == solid(boxes).tolist()
 
 
-def test_pictures_without_proposals_are_described_by_zeros() -> None:
+def test_features_of_pictures_without_proposals_are_zeros() -> None:
     with torch.no_grad():
-        assert not describer()(noise(2), bits(torch.zeros(2, 3, 4))).any()
+        assert not feature_network()(noise(2), bits(torch.zeros(2, 3, 4))).any()
 
 
 # The store
 
 
 @pytest.fixture(name="stored")
-def stored_descriptions(small_index: ImageIndex, tmp_path: Path) -> Path:
-    path = tmp_path / "descriptions.h5"
+def stored_features(small_index: ImageIndex, tmp_path: Path) -> Path:
+    path = tmp_path / "features.h5"
     boxes, _ = relative_proposals(proposals_of(small_index), small_index.table, 4)
-    describe_proposals(DESCRIPTIONS, small_index, boxes, path)
+    write_proposal_features(FEATURES, small_index, boxes, path)
     return path
 
 
@@ -140,8 +140,8 @@ def test_a_store_has_every_proposal_in_its_place(small_index: ImageIndex, stored
     from wsol_core.data.images import decode_squashed
 
     boxes, _ = relative_proposals(proposals_of(small_index), small_index.table, 4)
-    model = describer()
-    with DescriptionStore(stored) as store:
+    model = feature_network()
+    with ProposalFeatureStore(stored) as store:
         assert store.width == 1280
         for position, row in enumerate(small_index.table.itertuples()):
             count = 0 if row.image_id == "03" else 3
@@ -158,7 +158,7 @@ def test_a_store_has_every_proposal_in_its_place(small_index: ImageIndex, stored
 
 
 def test_more_proposals_than_stored_are_refused(stored: Path) -> None:
-    with DescriptionStore(stored) as store:
+    with ProposalFeatureStore(stored) as store:
         with pytest.raises(InputError, match=r"3 proposals of image '01' where 4 are asked for"):
             store.find("01", 4)
         with pytest.raises(InputError, match=r"0 proposals of image 'nowhere'"):
@@ -169,31 +169,31 @@ def test_a_file_that_is_no_store_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.h5"
     with h5py.File(path, "w") as file:
         file["maps"] = [1]
-    with pytest.raises(InputError, match="not a readable store of descriptions"):
-        DescriptionStore(path)
+    with pytest.raises(InputError, match="not a readable store of proposal features"):
+        ProposalFeatureStore(path)
     with h5py.File(path, "w") as file:
-        file["descriptions"], file["image_id"], file["count"] = np.zeros((3, 2)), ["a", "b"], [2, 2]
+        file["features"], file["image_id"], file["count"] = np.zeros((3, 2)), ["a", "b"], [2, 2]
     with pytest.raises(InputError, match="3 rows for 4 proposals"):
-        DescriptionStore(path)
-    with pytest.raises(InputError, match="not a readable store of descriptions"):
-        DescriptionStore(tmp_path / "missing.h5")
+        ProposalFeatureStore(path)
+    with pytest.raises(InputError, match="not a readable store of proposal features"):
+        ProposalFeatureStore(tmp_path / "missing.h5")
 
 
 # The detector
 
 
 def params(**change: Any) -> LinearDetectorParams:
-    given = {"method": "oicr", "proposals": "objectness/foreground", "descriptions": "lite0", "training": LEARNING}
+    given = {"method": "oicr", "training": LEARNING}
     return LinearDetectorParams(**(given | {"branches": 2, "dropout": 0.0} | change))
 
 
 def test_blocks_to_drop_are_refused() -> None:
-    with pytest.raises(ValueError, match="descriptions have none"):
+    with pytest.raises(ValueError, match="stored features have none"):
         params(method="mist", mist={"drop_block": {}})
 
 
 @pytest.mark.parametrize("method", ["oicr", "mist"])
-def test_answers_are_linear_in_the_descriptions_of_solid_boxes(method: str) -> None:
+def test_answers_are_linear_in_the_features_of_solid_boxes(method: str) -> None:
     torch.manual_seed(0)
     model = LinearDetector(params(method=method), width=6, classes=3).eval()
     boxes, seen = CELLS.repeat(2, 1, 1), torch.randn(2, 4, 6).half()
@@ -205,7 +205,7 @@ def test_answers_are_linear_in_the_descriptions_of_solid_boxes(method: str) -> N
     assert (answers.moves is not None) == (method == "mist")
 
 
-def test_descriptions_drop_out_while_training_alone() -> None:
+def test_features_drop_out_while_training_alone() -> None:
     torch.manual_seed(0)
     model = LinearDetector(params(dropout=0.5), width=6, classes=3)
     seen, boxes = torch.randn(1, 4, 6), bits(CELLS[None])
@@ -234,8 +234,8 @@ def test_pairs_are_the_stored_rows_with_the_proposals_as_they_are(small_index: I
     rows = small_index.table
     boxes, scores = relative_proposals(proposals_of(small_index), rows, 3)
     targets = ProposalTargets(rows["labels"].tolist(), 4, boxes, scores)
-    with DescriptionStore(stored) as store:
-        pairs = DescribedPairs(store, rows, targets)
+    with ProposalFeatureStore(stored) as store:
+        pairs = FeaturePairs(store, rows, targets)
         assert len(pairs) == len(rows)
         for epoch, position in ((0, 1), (5, 1), (-1, 1)):
             seen, target = pairs[epoch, position]
@@ -252,14 +252,14 @@ def test_detections_are_those_of_each_image_alone(small_index: ImageIndex, store
     torch.manual_seed(0)
     model = LinearDetector(params(max_proposals=3), 1280, classes=2)
     table = proposals_of(small_index)
-    selection = SelectionParams(overlap=1.0, detections=100)
-    with DescriptionStore(stored) as store:
-        found = detect(model, store, small_index, table, selection)
+    selection = PostprocessParams(overlap=1.0, detections=100)
+    with ProposalFeatureStore(stored) as store:
+        found = detect_by_features(model, store, small_index, table, selection)
         assert found is not None
         assert set(found["image_id"]) == set(small_index.table["image_id"]) - {"03"}
         boxes = CELLS[:0].new_tensor(BOXES[:3]) / torch.tensor([64, 48, 64, 48])
         with torch.no_grad():
-            answers = model.eval()(described(store, "01", boxes)[None], bits(boxes[None]))
+            answers = model.eval()(features_of(store, "01", boxes)[None], bits(boxes[None]))
     expected = answers.refinements.softmax(2).mean(1)[:, :2]
     own = found[found["image_id"] == "01"]
     for label in range(2):
@@ -280,11 +280,13 @@ def write_workspace(folder: Path, index: ImageIndex, method: str) -> None:
     write_table(data / "proposals.parquet", table)
     write_table(data / "objectness" / "foreground.parquet", table)
     network = params(method=method, filter={"threshold": 0.2, "exempt": ["green"]}).model_dump(mode="json")
-    hidden = network | {"proposals": "objectness/oracle-lr"}
+    sees, folder_of_objectness = "data/detection/proposal_features/lite0.h5", "data/detection/objectness"
+    entry = {"sees": sees, "learns_from": f"{folder_of_objectness}/foreground.parquet", "network": network}
+    hidden = entry | {"learns_from": f"{folder_of_objectness}/oracle-lr.parquet"}
     detect = {"overlap": 0.3, "detections": 3}
     (folder / "params.yaml").write_text(yaml.safe_dump({
-        "preset": "small", "seed": 0, "descriptions": {"lite0": DESCRIPTIONS.model_dump(mode="json")},
-        "linear_detectors": {"net": {"network": network, "detect": detect}, "plain": {"network": hidden}},
+        "preset": "small", "seed": 0, "proposal_features": {"lite0": FEATURES.model_dump(mode="json")},
+        "detectors": {"net": entry | {"detect": detect}, "plain": hidden},
     }))  # fmt: skip
 
 
@@ -296,14 +298,18 @@ def test_stages_twice_give_the_same_bytes(
     write_workspace(tmp_path, small_index, method)
     outputs = [
         Path(f"data/{name}")
-        for name in ("detection/descriptions/lite0.h5", "models/net.safetensors", "detection/detections/net.parquet")
+        for name in (
+            "detection/proposal_features/lite0.h5",
+            "models/net.safetensors",
+            "detection/detections/net.parquet",
+        )
     ]
     found = []
     for number in range(2):
         torch.manual_seed(number)
-        describe_stage.main("lite0")
+        features_stage.main("lite0")
         train_stage.main("net")
-        detect_stage.main("net", "lite0")
+        detect_stage.main("net")
         found.append([hashlib.sha256(path.read_bytes()).hexdigest() for path in outputs])
     assert found[0] == found[1]
     table, _ = read_table(outputs[-1])

@@ -32,7 +32,6 @@ from wsol_core.oracle.masks import OracleParams
 from wsol_core.proposals.files import FileParams
 from wsol_core.proposals.map_proposals import MapProposalParams
 from wsol_core.proposals.objectness import ObjectnessParams
-from wsol_core.proposals.objectness import ObjectnessParams
 from wsol_core.proposals.selection import ProposalParams
 from wsol_core.proposals.selective_search import SearchParams
 from wsol_core.refinement.refine import RefineParams

@@ -1,7 +1,7 @@
-"""OICR's and MIST's detector: a dilated backbone sees the picture, two layers describe each proposal, heads decide.
+"""OICR's and MIST's detector: a dilated backbone on the image, two fully connected layers on each proposal, heads.
 
-RoI max pooling (Fast R-CNN's) cuts each proposal out of the picture's features, and two fully connected layers describe
-it. `detection_heads.py` holds what is learnt from that.
+RoI max pooling (Fast R-CNN's) cuts each proposal out of the image's feature map; two fully connected layers turn it
+into the proposal's features. `heads.py` holds what is learnt from these.
 
 Deviations from OICR and MIST: pictures are squashed to a square, at several scales, where the papers keep their shape.
 The features are centred and scaled per channel: EfficientNet-Lite0's have a standard deviation of 5, at which training
@@ -15,17 +15,19 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torchvision.ops import roi_pool
 
-from wsol_core.backbones.create import Backbone, OnBackbone, create_backbone
+from wsol_core.backbones.create import Backbone, BackboneParams, OnBackbone, create_backbone
 from wsol_core.detection.box_tensors import solid
 from wsol_core.detection.heads import Answers, DetectionHeads, HeadParams
 from wsol_core.detection.mist import ConcreteDropBlock
 from wsol_core.engine.inference import rescale
-from wsol_core.engine.training_params import NetworkParams
+from wsol_core.engine.training_params import LearningParams, TrainingParams
 
 
-class DetectorParams(NetworkParams, HeadParams):
-    """A detector and its training."""
+class DetectorParams(LearningParams, HeadParams):
+    """A detector on images and its training."""
 
+    backbone: BackboneParams = BackboneParams()
+    """the pretrained network"""
     output_stride: int = Field(default=8, ge=8, le=32)
     """of the backbone"""
     level: int = -1
@@ -35,9 +37,11 @@ class DetectorParams(NetworkParams, HeadParams):
     width: int = Field(default=4096, gt=0)
     """of the two fully connected layers"""
     proposals_at_once: int = Field(default=1024, gt=0)
-    """more of them in a batch are described part by part and once again in the backward pass, for less memory"""
+    """more of them in a batch go through the layers part by part, and again in the backward pass: less memory"""
     scales: tuple[float, ...] = Field(default=(1.0,), min_length=1)
     """multiples of `image_side`, one at random in each training step"""
+    training: TrainingParams
+    """how it is trained"""
 
 
 class Detector(OnBackbone):
@@ -52,7 +56,7 @@ class Detector(OnBackbone):
         drop_block = params.mist.drop_block if params.method == "mist" else None
         self.drop_block = ConcreteDropBlock(channels, drop_block) if drop_block else nn.Identity()
         self.centre = nn.BatchNorm2d(channels, affine=False)
-        self.describe = nn.Sequential(
+        self.layers = nn.Sequential(
             nn.Flatten(), full_layer(channels * params.cells**2, width), nn.ReLU(), nn.Dropout(params.dropout),
             full_layer(width, width), nn.ReLU(), nn.Dropout(params.dropout),
         )  # fmt: skip
@@ -69,22 +73,20 @@ class Detector(OnBackbone):
         boxes = boxes.view(torch.float32)
         if self.training:
             images = rescale(images, self.params.scales[int(torch.randint(len(self.params.scales), ()))])
-        features = self.centre(self.backbone(images)[-1].float()).contiguous()
-        answers: Answers = self.heads(
-            self._describe_in_parts(features, regions(boxes, features.shape[2], features.shape[3]))
-        )
+        maps = self.centre(self.backbone(images)[-1].float()).contiguous()
+        answers: Answers = self.heads(self._features_in_parts(maps, regions(boxes, maps.shape[2], maps.shape[3])))
         return answers
 
-    def _describe_in_parts(self, features: Tensor, rois: Tensor) -> Tensor:
+    def _features_in_parts(self, maps: Tensor, rois: Tensor) -> Tensor:
         parts = torch.split(rois, self.params.proposals_at_once) if len(rois) else (rois,)
         if len(parts) == 1 or not torch.is_grad_enabled():
-            return torch.cat([self._describe(features, part) for part in parts])
-        return torch.cat([checkpoint(self._describe, features, part, use_reentrant=False) for part in parts])
+            return torch.cat([self._features(maps, part) for part in parts])
+        return torch.cat([checkpoint(self._features, maps, part, use_reentrant=False) for part in parts])
 
-    def _describe(self, features: Tensor, rois: Tensor) -> Tensor:
-        """Features `(B, C, h, w)` and regions `(R, 5)` to descriptions `(R, width)`."""
-        found: Tensor = self.describe(self.drop_block(roi_pool(features, rois, self.params.cells)))
-        return found
+    def _features(self, maps: Tensor, rois: Tensor) -> Tensor:
+        """Feature maps `(B, C, h, w)` and regions `(R, 5)` to features of proposals `(R, width)`."""
+        features: Tensor = self.layers(self.drop_block(roi_pool(maps, rois, self.params.cells)))
+        return features
 
 
 def full_layer(inputs: int, outputs: int) -> nn.Linear:

@@ -1,14 +1,14 @@
-"""What every detector learns from image labels: WSDDN on descriptions of proposals, and branches that refine it.
+"""What every detector learns from image labels: WSDDN on features of proposals, and branches that refine it.
 
-`methods/wsddn.py`, `oicr.py` and `mist.py` hold the papers' rules, `proposal_filter.py` that of WSFL 3.5. Descriptions
-come from layers that are trained along (`detector.py`) or from a store (`linear_detector.py`).
+`wsddn.py`, `oicr.py` and `mist.py` hold the papers' rules, `proposal_filter.py` that of WSFL 3.5. Features come from
+layers that are trained along (`detector.py`) or from a store (`linear_detector.py`).
 """
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, Self
+from typing import Literal, NamedTuple
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from wsol_core.core.params import Block
@@ -20,28 +20,20 @@ from wsol_core.detection.proposal_filter import FilterParams, ProposalFilter
 
 
 class HeadParams(Block):
-    """What a detector learns from which proposals."""
+    """The heads of a detector."""
 
     method: Literal["oicr", "mist"]
     """how the branches find their seeds; mist has box regression too"""
-    proposals: str = Field(pattern=r"^(proposals|objectness/[\w-][\w.-]*)$")
-    """table of the data set's folder: `proposals`, or `objectness/METHOD`, the same boxes with their objectness"""
     max_proposals: int = Field(default=2000, gt=0)
     """per picture, the first in rank"""
     filter: FilterParams | None = None
-    """needs objectness; null for none"""
+    """of proposals of low objectness (WSFL 3.5); null for none"""
     dropout: float = Field(default=0.5, ge=0, lt=1)
-    """behind each layer that describes a proposal, or of what a store says of it"""
+    """behind each fully connected layer, or of the features of a store"""
     branches: int = Field(default=3, ge=1)
     """K, refinements"""
     mist: MistParams = MistParams()
     """for the method mist"""
-
-    @model_validator(mode="after")
-    def _filter_needs_objectness(self) -> Self:
-        if self.filter and self.proposals == "proposals":
-            raise ValueError("a filter needs objectness: take objectness/METHOD as proposals")
-        return self
 
 
 class Answers(NamedTuple):
@@ -58,7 +50,7 @@ class Answers(NamedTuple):
 
 
 class DetectionHeads(nn.Module):
-    """Descriptions of proposals `(R, D)` to `Answers`, in float32 whatever the precision around."""
+    """Features of proposals `(R, D)` to `Answers`, in float32 whatever the precision around."""
 
     def __init__(self, params: HeadParams, width: int, classes: int) -> None:
         super().__init__()
@@ -68,15 +60,15 @@ class DetectionHeads(nn.Module):
         regress = params.method == "mist"
         self.regress = wsddn.small_linear(width, params.branches * classes * 4) if regress else None
 
-    def forward(self, described: Tensor) -> Answers:
+    def forward(self, features: Tensor) -> Answers:
         """What the streams and the branches say."""
-        with torch.autocast(described.device.type, enabled=False):
-            described = described.float()
-            refinements = self.refine(described).unflatten(1, (self.branches, self.classes + 1))
+        with torch.autocast(features.device.type, enabled=False):
+            features = features.float()
+            refinements = self.refine(features).unflatten(1, (self.branches, self.classes + 1))  # (R, K, C + 1)
             moves = None
             if self.regress is not None:
-                moves = self.regress(described).unflatten(1, (self.branches, self.classes, 4))
-            classification, detection = self.wsddn(described)
+                moves = self.regress(features).unflatten(1, (self.branches, self.classes, 4))  # (R, K, C, 4)
+            classification, detection = self.wsddn(features)
             return Answers(classification, detection, refinements, moves)
 
 

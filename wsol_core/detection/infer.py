@@ -1,4 +1,4 @@
-"""What a trained detector finds in all images of a data set, averaged over views of each."""
+"""Detections of a trained detector on images, averaged over views of each."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,13 +13,13 @@ from wsol_core.data.index import ImageIndex
 from wsol_core.detection.box_tensors import bits, mirrored, solid
 from wsol_core.detection.detector import Detector
 from wsol_core.detection.heads import scored_boxes
-from wsol_core.detection.postprocess import SelectionParams, table_of
+from wsol_core.detection.postprocess import PostprocessParams, table_of
 from wsol_core.detection.proposal_targets import relative_proposals
 from wsol_core.engine.devices import launch
 from wsol_core.engine.inference import predictions, rescale
 
 
-class DetectParams(SelectionParams):
+class DetectParams(PostprocessParams):
     """How a detector is used."""
 
     scales: tuple[float, ...] = Field(default=(1.0,), min_length=1)
@@ -28,7 +28,9 @@ class DetectParams(SelectionParams):
     """average with the mirrored image"""
 
 
-def detect(model: Detector, index: ImageIndex, proposals: pd.DataFrame, params: DetectParams) -> pd.DataFrame | None:
+def detect_in_images(
+    model: Detector, index: ImageIndex, proposals: pd.DataFrame, params: DetectParams
+) -> pd.DataFrame | None:
     """The table of detections in all images, by image in the index's order, best first; none without proposals.
 
     Boxes lie inside their image. A score is the mean probability of the class over branches and views. Under `torchrun`
@@ -38,7 +40,7 @@ def detect(model: Detector, index: ImageIndex, proposals: pd.DataFrame, params: 
         model: trained.
         index: the images.
         proposals: a table of boxes.
-        params: views and selection.
+        params: views and postprocessing.
 
     Raises:
         InputError: no image has a proposal.

@@ -1,4 +1,4 @@
-"""Which of a detector's boxes are its detections: the best of each class, few of them overlapping."""
+"""Non-maximum suppression: a detector's detections are the best boxes of each class, few of them overlapping."""
 
 from collections.abc import Iterable
 
@@ -15,7 +15,7 @@ from wsol_core.data.index import ImageIndex
 from wsol_core.detection.box_tensors import solid
 
 
-class SelectionParams(Block):
+class PostprocessParams(Block):
     """Which boxes a detector keeps."""
 
     overlap: float = Field(default=0.3, gt=0, le=1)
@@ -24,13 +24,13 @@ class SelectionParams(Block):
     """best boxes kept of a picture, over all classes; the best box of each class stays in any case"""
 
 
-def table_of(found: Iterable[Tensor], index: ImageIndex, params: SelectionParams) -> pd.DataFrame | None:
+def table_of(found: Iterable[Tensor], index: ImageIndex, params: PostprocessParams) -> pd.DataFrame | None:
     """The detections of images in the index's order, in pixels; none where no image has a proposal.
 
     Args:
         found: for each image `(P, C, 5)` from `scored_boxes`; rows of proposals without area may be among them.
         index: the images.
-        params: selection.
+        params: overlap and number.
     """
     columns = (index.table[name] for name in ("image_id", "width", "height"))
     tables = []
@@ -42,7 +42,7 @@ def table_of(found: Iterable[Tensor], index: ImageIndex, params: SelectionParams
     return pd.concat(tables, ignore_index=True) if tables else None
 
 
-def picture_detections(found: Tensor, params: SelectionParams) -> pd.DataFrame:
+def picture_detections(found: Tensor, params: PostprocessParams) -> pd.DataFrame:
     """The detections of one picture, best first: `x0, y0, x1, y1` as shares, `score` and `label`.
 
     In each class, boxes that overlap a better one that is kept are left out; of what remains the best are taken, and of
