@@ -18,12 +18,17 @@ PARAMS = """
 preset: small
 seed: 0
 localize: {resolution: 64}
-calibrate: {step: 0.05, images: 100, constants: {fixed: 0.35}}
-methods: [ddt, foreground, segmentation-foreground]
+calibrate: {step: 0.05, images: 100}
+methods:
+  ddt: {calibrated_on: data/localization/pseudo_boxes.parquet}
+  foreground: {calibrated_on: data/localization/pseudo_boxes.parquet}
+  segmentation-foreground: {calibrated_on: data/localization/pseudo_boxes.parquet}
+networks:
+  foreground: {method: wsfl, learns_from: data/localization/targets/pseudo_masks.h5}
+  segmentation-foreground: {method: spol, learns_from: data/localization/targets/gaussian-foreground.h5}
 heat_maps: {}
-segments: []
+segments: {}
 detectors: {}
-linear_detectors: {}
 objectness: {sets: [detection], methods: [foreground]}
 report: {images: 3, proposals: 4, side: 64}
 """
@@ -96,10 +101,10 @@ def build(folder: Path, annotated: bool = True) -> None:
         write_images(folder, index)
         write_index(data / "index.parquet", index)
         ground_truth = boxes.assign(difficult=False, instance=1)
-        write_annotations(data / "annotations.parquet", ground_truth if annotated else ground_truth[:0])
+        write_annotations(data / "truth/annotations.parquet", ground_truth if annotated else ground_truth[:0])
         write_table(data / "pseudo_boxes.parquet", boxes)
         write_table(data / "objectness" / "foreground.parquet", pd.concat([boxes, boxes.assign(score=np.float32(0.5))]))
-        for method, level in (("ddt", 0.2), ("foreground", 0.5), ("segmentation-foreground", 0.7), ("fixed", 0.5)):
-            write_maps(data / "maps" / f"{method}.h5", index, boxes, level)
-        write_maps(data / "pseudo_masks.h5", index, boxes, 0.5, Kind.MASK)
-        write_maps(data / "labels" / "foreground.h5", index, boxes, 0.5, Kind.TRISTATE)
+        for method, level in (("ddt", 0.2), ("foreground", 0.5), ("segmentation-foreground", 0.7)):
+            write_maps(data / "outputs" / method / "maps.h5", index, boxes, level)
+        write_maps(data / "targets/pseudo_masks.h5", index, boxes, 0.5, Kind.MASK)
+        write_maps(data / "targets/gaussian-foreground.h5", index, boxes, 0.5, Kind.TRISTATE)

@@ -2,10 +2,12 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import ValidationError
 
 from stages import calibrate as calibrate_stage
 from stages import evaluate_localization as evaluate_stage
@@ -17,8 +19,8 @@ from wsol_core.core.files import read_table
 from wsol_core.core.map_store import Kind, MapStore, create
 from wsol_core.core.regions import Scale, map_box
 from wsol_core.data.index import TEST, TRAIN_WEAKSUP
-from wsol_core.localization.calibrate import CalibrateParams, calibrate, draw
-from wsol_core.localization.localize import final_boxes, find_targets, localize, read_threshold, sweep
+from wsol_core.localization.calibrate import CalibrateParams, MethodParams, calibrate, draw, label_boxes
+from wsol_core.localization.localize import Threshold, final_boxes, find_targets, localize, read_calibration, sweep
 from wsol_core.metrics.localization import best_iou
 
 GRID = np.round(np.arange(0, 1, 0.05), 6)
@@ -89,7 +91,7 @@ def test_calibrate_finds_the_threshold_at_which_maps_give_the_pseudo_boxes(tmp_p
     write_maps(tmp_path / "maps.h5", index, make_boxes(index), level)
     with MapStore(tmp_path / "maps.h5") as store:
         found = calibrate(store, find_targets(index, make_boxes(index), TRAIN_WEAKSUP), GRID, 64)
-    assert found.threshold == pytest.approx(level, abs=0.051)
+    assert found.threshold.value == pytest.approx(level, abs=0.051)
     assert found.mean_iou == found.curve["mean_iou"].max() > 0.9
     assert found.images == 8
 
@@ -103,7 +105,7 @@ def test_a_plateau_is_answered_by_its_middle(tmp_path: Path) -> None:
         writer.append(["0/picture00"], [-1], values)
     with MapStore(tmp_path / "maps.h5") as store:
         found = calibrate(store, find_targets(index, boxes, TRAIN_WEAKSUP), GRID, 8)
-    assert found.threshold == 0.4
+    assert found.threshold == Threshold(0.4)
     assert (found.curve["mean_iou"] == 1).sum() == 14
 
 
@@ -128,13 +130,12 @@ def test_draw_keeps_each_image_with_its_own_boxes() -> None:
     assert draw(targets, 8, seed=1) is targets
 
 
-def test_thresholds_are_a_constant_or_the_grid() -> None:
-    params = CalibrateParams(step=0.25, images=1, constants={"cam": 0.2})
-    np.testing.assert_array_equal(params.thresholds("cam"), [0.2])
-    np.testing.assert_array_equal(
-        params.thresholds("ddt"), [0, 0.007812, 0.015625, 0.03125, 0.0625, 0.125, 0.25, 0.5, 0.75]
-    )
-    assert len(CalibrateParams(step=0.01, images=1, constants={}).thresholds("ddt")) == 105
+def test_parameters_have_defaults_and_refuse_ground_truth() -> None:
+    assert (CalibrateParams().step, MethodParams(calibrated_on="boxes.parquet").calibrated_by) == (0.01, "pseudo_boxes")
+    with pytest.raises(ValidationError, match="ground truth; a threshold must not have seen it"):
+        MethodParams(calibrated_on="data/localization/truth/annotations.parquet")
+    with pytest.raises(ValidationError, match=r"not a \.h5 file, which labels asks for"):
+        MethodParams(calibrated_by="labels", calibrated_on="data/localization/pseudo_boxes.parquet")
 
 
 def test_localize_boxes_every_map_in_pixels_of_its_image(store: MapStore) -> None:
@@ -150,7 +151,7 @@ def test_localize_boxes_every_map_in_pixels_of_its_image(store: MapStore) -> Non
         assert table["score"][at] == store[at].max()
 
 
-@pytest.mark.parametrize("scale", ["maximum", "percentile"])
+@pytest.mark.parametrize("scale", ["maximum", "percentile", "otsu"])
 def test_sweep_calibrate_and_localize_agree_on_the_scale(store: MapStore, scale: Scale) -> None:
     index = make_index()
     targets = find_targets(index, make_boxes(index), TRAIN_WEAKSUP)
@@ -158,8 +159,8 @@ def test_sweep_calibrate_and_localize_agree_on_the_scale(store: MapStore, scale:
     found = calibrate(store, targets, GRID, 64, scale)
     np.testing.assert_array_equal(found.curve["mean_iou"], swept.mean(axis=0, dtype=np.float64))
     assert (swept != sweep(store, targets, GRID, 64, "test")).any()
-    boxes = final_boxes(localize(store, index, found.threshold, 64, scale), targets.images)
-    column = list(GRID).index(found.threshold)
+    boxes = final_boxes(localize(store, index, found.threshold.value, 64, scale), targets.images)
+    column = list(GRID).index(found.threshold.value)
     np.testing.assert_array_equal(best_iou(boxes[:, None], targets.truth)[:, 0], swept[:, column])
 
 
@@ -208,7 +209,7 @@ def test_stages_follow_the_parameters_of_localize(workspace: Path) -> None:
         calibrate_stage.main("ddt")
         localize_stage.main("ddt")
         tables.append(read_table(workspace / "data/localization/boxes/ddt.parquet")[0])
-        thresholds.append(read_threshold(workspace / "data/localization/thresholds/ddt.json"))
+        thresholds.append(read_calibration(workspace / "data/localization/thresholds/ddt.json"))
     assert thresholds[0] != thresholds[1]
     assert not tables[0]["score"].equals(tables[1]["score"])
     evaluate_stage.main("ddt")
@@ -232,13 +233,19 @@ def test_final_box_is_the_labels_own_then_the_class_agnostic_then_none() -> None
     )
 
 
-@pytest.mark.parametrize("content", [None, "", "{}", "[1]", '{"threshold": null}'])
+THRESHOLD = '{"threshold": 0.5, "scale": "value", "calibrated_by": "constant"}'
+
+
+@pytest.mark.parametrize(
+    "content",
+    [None, "", "{}", "[1]", '{"threshold": 0.5}', THRESHOLD.replace("0.5", "null"), THRESHOLD.replace("value", "no")],
+)
 def test_a_threshold_file_without_threshold_is_refused(tmp_path: Path, content: str | None) -> None:
     path = tmp_path / "ddt.json"
     if content is not None:
         path.write_text(content)
     with pytest.raises(InputError, match=r"ddt\.json: no threshold"):
-        read_threshold(path)
+        read_calibration(path)
 
 
 def run_stages(method: str) -> None:
@@ -258,6 +265,7 @@ def test_stages_write_figures_that_agree_with_their_tables(workspace: Path) -> N
     assert list(figures) == ["test", "train-fullsup", "train-weaksup"]
     test = figures["test"]
     assert test["threshold"] == pytest.approx(0.5, abs=0.051)
+    assert test["calibrated_by"] == "pseudo_boxes"
     assert test["gt_known"] == 1
     assert test["images"] == 8
     assert test["gt_known_low"] <= test["gt_known"] <= test["gt_known_high"]
@@ -293,9 +301,76 @@ def test_an_image_without_a_box_stays_in_the_denominator(workspace: Path) -> Non
     assert (test["images"], test["gt_known"]) == (8, 0.875)
 
 
-def test_a_methods_constant_is_taken_as_it_stands(workspace: Path) -> None:
-    calibrate_stage.main("fixed")
-    assert read_threshold(workspace / "data/localization/thresholds/fixed.json") == 0.35
+def calibrated(workspace: Path, method: str) -> dict[str, Any]:
+    """What `thresholds/ddt.json` holds for a line of `methods.ddt`."""
+    text = (workspace / "params.yaml").read_text()
+    line = "ddt: {calibrated_on: data/localization/pseudo_boxes.parquet}"
+    assert line in text
+    (workspace / "params.yaml").write_text(text.replace(line, f"ddt: {method}"))
+    calibrate_stage.main("ddt")
+    (workspace / "params.yaml").write_text(text)
+    found = json.loads((workspace / "data/localization/thresholds/ddt.json").read_text())
+    assert isinstance(found, dict)
+    return found
+
+
+@pytest.mark.parametrize(("by", "threshold", "scale"), [("constant", 0.35, "value"), ("otsu", 0.5, "otsu")])
+def test_constant_and_otsu_compare_nothing(workspace: Path, by: str, threshold: float, scale: Scale) -> None:
+    line = f"{{calibrated_by: {by}, calibrated_on: data/localization/index.parquet, constant: 0.35}}"
+    assert calibrated(workspace, line) == {
+        "threshold": threshold, "scale": scale, "calibrated_by": by, "mean_iou": None, "images": 0
+    }  # fmt: skip
+    assert (workspace / "results/small/curves/calibrate-ddt.csv").read_text() == "threshold,mean_iou\n"
+    localize_stage.main("ddt")
+    evaluate_stage.main("ddt")
+    test = json.loads((workspace / "results/small/localization/ddt.json").read_text())["test"]
+    assert (test["calibrated_by"], test["threshold"]) == (by, threshold)
+    curve = pd.read_csv(workspace / "results/small/curves/ddt-thresholds.csv").set_index("threshold")
+    assert curve["test"][threshold] == test["gt_known"]
+
+
+def test_labels_calibrate_by_the_boxes_of_their_foreground(workspace: Path) -> None:
+    by_boxes = calibrated(workspace, "{calibrated_on: data/localization/pseudo_boxes.parquet}")
+    by_labels = calibrated(
+        workspace, "{calibrated_by: labels, calibrated_on: data/localization/targets/gaussian-foreground.h5}"
+    )
+    assert (by_labels["calibrated_by"], by_boxes["calibrated_by"]) == ("labels", "pseudo_boxes")
+    assert by_labels["images"] == by_boxes["images"] == 8
+    # Foreground is above .6 in a map that has .5 at the box's sides, so these boxes are smaller.
+    assert by_labels["threshold"] > by_boxes["threshold"]
+    assert by_labels["mean_iou"] > 0.8
+
+
+def test_a_threshold_of_an_oracle_says_so_in_the_methods_name(workspace: Path) -> None:
+    write_maps(workspace / "oracle-lr.h5", make_index(), make_boxes(make_index()), 0.5, Kind.MASK)
+    with pytest.raises(InputError, match="'ddt' learns from ground truth"):
+        calibrated(workspace, "{calibrated_by: labels, calibrated_on: oracle-lr.h5}")
+
+
+def test_boxes_of_labels_are_of_the_largest_foreground_scaled_to_the_image(tmp_path: Path) -> None:
+    index = make_index(count=9)
+    train = index.split(TRAIN_WEAKSUP)
+    labels = np.zeros((3, 4, 8), np.uint8)
+    labels[0, 1:3, 2:6] = 1
+    labels[0, 0, 7] = 1
+    labels[1] = 255
+    labels[2, 3, 7] = 1
+    with create(tmp_path / "labels.h5", Kind.TRISTATE, 4, 8) as writer:
+        writer.append(train["image_id"].tolist(), [-1, -1, 1], labels)
+    with MapStore(tmp_path / "labels.h5") as store:
+        found = label_boxes(store, index)
+    first, _, last = rows_of(train)
+    assert found[["image_id", "label"]].to_numpy().tolist() == [[first.image_id, -1], [last.image_id, 1]]
+    expected = [
+        [first.width / 4, first.height / 4, first.width * 3 / 4, first.height * 3 / 4],
+        [last.width * 7 / 8, last.height * 3 / 4, last.width, last.height],
+    ]
+    np.testing.assert_allclose(found[list(BOX_COLUMNS)].to_numpy(), expected)
+
+
+def test_scores_are_no_labels(store: MapStore) -> None:
+    with pytest.raises(InputError, match="holds no masks or tri-state labels"):
+        label_boxes(store, make_index())
 
 
 def test_without_annotations_evaluation_says_so(

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from stages import prepare as stage
 from wsol_core.core.errors import InputError
 from wsol_core.data.index import read_annotations, read_index
-from wsol_core.datasets.listing import DataParams, is_inside
+from wsol_core.data.paths import is_inside
+from wsol_core.datasets.listing import DataParams
 from wsol_core.datasets.prepare import prepare, split_off
 
 WIDTH, HEIGHT = 20, 10
@@ -34,7 +35,7 @@ def picture(root: Path, *names: str) -> None:
 
 def run(root: Path, reader: str, **options: Any) -> Path:
     output = root.parent / "data" / "mine"
-    prepare(DataParams(name="mine", source="files.parquet", reader=reader, **options), root, "mine", output, 1)
+    prepare(DataParams(name="mine", source="files.parquet", reader=reader, **options), root, "mine", output)
     return output
 
 
@@ -108,7 +109,7 @@ def test_fail_reports_every_bad_image_together(bad: Path) -> None:
 
 def test_skip_leaves_them_out_and_lists_them(bad: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = run(bad, "cub", on_bad_image="skip")
-    index, annotations = read_index(output / "index.parquet"), read_annotations(output / "annotations.parquet")
+    index, annotations = read_index(output / "index.parquet"), read_annotations(output / "truth/annotations.parquet")
     assert index.table["image_id"].tolist() == ["owl/good", "owl/over", "owl/rounded"]
     assert index.table["split"].tolist() == ["train-weaksup", "train-weaksup", "test"]
     assert index.table[["width", "height"]].to_numpy().tolist() == [[WIDTH, HEIGHT]] * 3
@@ -122,20 +123,22 @@ def test_skip_leaves_them_out_and_lists_them(bad: Path, capsys: pytest.CaptureFi
     assert skipped.columns.tolist() == ["image_id", "path", "reason"]
     assert len(skipped) == len(BAD) + 1
     assert skipped.equals(skipped.sort_values("path", ignore_index=True))
-    assert (output / "masks").is_dir()
-    assert not list((output / "masks").iterdir())
+    assert (output / "truth/masks").is_dir()
+    assert not list((output / "truth/masks").iterdir())
     assert "1 unlisted image" in capsys.readouterr().err
 
 
-def test_the_same_bytes_twice_and_in_several_processes(bad: Path) -> None:
+def test_the_same_bytes_twice_and_in_several_processes(bad: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def contents(workers: int) -> dict[str, bytes]:
+        monkeypatch.setenv("WSOL_WORKERS", str(workers))
         output = bad.parent / f"out{workers}"
         params = DataParams(name="mine", source="files.parquet", reader="cub", on_bad_image="skip")
-        prepare(params, bad, "mine", output, workers)
-        return {path.name: path.read_bytes() for path in output.iterdir() if path.is_file()}
+        prepare(params, bad, "mine", output)
+        paths = (path for path in output.rglob("*") if path.is_file())
+        return {path.relative_to(output).as_posix(): path.read_bytes() for path in paths}
 
     first = contents(1)
-    assert set(first) == {"index.parquet", "annotations.parquet", "skipped.csv"}
+    assert set(first) == {"index.parquet", "truth/annotations.parquet", "skipped.csv"}
     assert contents(1) == first
     assert contents(2) == first
 
@@ -170,8 +173,8 @@ def test_classes_restrict_labels_boxes_images_and_masks(root: Path) -> None:
     (root / "train.json").write_text(json.dumps({"images": images, "annotations": shown, "categories": kinds}))
     output = run(root, "coco")
     assert [labels.tolist() for labels in read_index(output / "index.parquet").table["labels"]] == [[0, 1], [0]]
-    assert read_annotations(output / "annotations.parquet")["instance"].tolist() == [1, 2, 0]
-    with Image.open(output / "masks" / "a.png") as mask:
+    assert read_annotations(output / "truth/annotations.parquet")["instance"].tolist() == [1, 2, 0]
+    with Image.open(output / "truth/masks" / "a.png") as mask:
         assert mask.mode == "L"
         np.testing.assert_array_equal(np.asarray(mask), np.repeat([[1, 2]], 10, axis=1).repeat(HEIGHT, 0))
     output = run(root, "coco", classes=["jay"])
@@ -181,13 +184,13 @@ def test_classes_restrict_labels_boxes_images_and_masks(root: Path) -> None:
         ["a"],
         [0],
     )
-    assert read_annotations(output / "annotations.parquet")[["label", "instance"]].to_numpy().tolist() == [[0, 2]]
-    with Image.open(output / "masks" / "a.png") as mask:
+    assert read_annotations(output / "truth/annotations.parquet")[["label", "instance"]].to_numpy().tolist() == [[0, 2]]
+    with Image.open(output / "truth/masks" / "a.png") as mask:
         assert np.unique(np.asarray(mask)[:, :10]).tolist() == [0]
     output = run(root, "coco", one_class=True)
     assert read_index(output / "index.parquet").table["image_id"].tolist() == ["b"]
-    assert read_annotations(output / "annotations.parquet")["image_id"].tolist() == ["b"]
-    assert [path.name for path in (output / "masks").iterdir()] == []
+    assert read_annotations(output / "truth/annotations.parquet")["image_id"].tolist() == ["b"]
+    assert [path.name for path in (output / "truth/masks").iterdir()] == []
     for classes, message in ((["jai"], "did you mean 'jay'"), (["jay", "jay"], "named twice")):
         with pytest.raises(InputError, match=message):
             run(root, "coco", classes=classes)
@@ -209,6 +212,22 @@ def test_bad_mask(root: Path, shape: tuple[int, int], content: bytes | None, rea
     output = run(root, "cub", on_bad_image="skip")
     assert read_index(output / "index.parquet").table["image_id"].tolist() == ["b"]
     assert pd.read_csv(output / "skipped.csv")["reason"].tolist() == [reason]
+
+
+def test_truth_appears_whole_or_not_at_all(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture(root / "images", "a.jpg")
+    cub(root, [("a.jpg", 1, 1, GOOD)])
+    output = run(root, "cub")
+    before = (output / "truth/annotations.parquet").read_bytes()
+
+    def fails(*_: Any) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("wsol_core.datasets.prepare.write_annotations", fails)
+    with pytest.raises(OSError, match="disk full"):
+        run(root, "cub")
+    assert (output / "truth/annotations.parquet").read_bytes() == before
+    assert sorted(path.name for path in output.iterdir()) == ["index.parquet", "skipped.csv", "truth"]
 
 
 def table(labels: list[list[int]], split: str = "train-weaksup") -> pd.DataFrame:

@@ -53,6 +53,19 @@ def test_folder(tmp_path: Path) -> None:
     assert listing.masks("dog/b") is None
 
 
+def test_unlabelled(tmp_path: Path) -> None:
+    write(tmp_path / "root", {"sky/b.jpg": "", "a.PNG": "", "sky/notes.txt": "", ".hidden.png": ""})
+    write(tmp_path, {"elsewhere.png": ""})
+    (tmp_path / "root/out.png").symlink_to(tmp_path / "elsewhere.png")
+    listing = read(tmp_path / "root", "unlabelled")
+    assert listing.classes == ()
+    assert rows(listing) == [("a", "a.PNG", "train-weaksup", []), ("sky/b", "sky/b.jpg", "train-weaksup", [])]
+    assert listing.annotations.empty
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no image in .*empty"):
+        read(tmp_path / "empty", "unlabelled")
+
+
 def test_folder_with_splits_and_a_link(tmp_path: Path) -> None:
     write(tmp_path / "root", {"train/cat/a.jpg": "", "val/cat/b.jpg": "", "test/dog/c.jpg": ""})
     (tmp_path / "elsewhere").mkdir()

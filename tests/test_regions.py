@@ -1,4 +1,5 @@
 from collections import deque
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from wsol_core.core.regions import (
     largest_component_box,
     map_box,
     map_boxes,
+    otsu_threshold,
     rescale,
     upsample,
 )
@@ -93,7 +95,20 @@ def test_more_components_than_16_bits_count() -> None:
     assert largest_component_box(binary) == (590, 598, 599, 600)
 
 
-SCALES: tuple[Scale, ...] = ("value", "maximum", "percentile")
+SCALES: tuple[Scale, ...] = ("value", "maximum", "percentile", "otsu")
+
+
+def naive_otsu(grid: npt.NDArray[np.float32]) -> float:
+    """Between which two neighbouring scores the two sides vary least within themselves; halfway between them."""
+    values = sorted({float(value) for value in grid.ravel()})
+    scores = grid.astype(np.float64).ravel()
+    best, found = np.inf, values[0]
+    for lower, upper in pairwise(values):
+        sides = scores[scores <= lower], scores[scores >= upper]
+        within = sum(((side - side.mean()) ** 2).sum() for side in sides)
+        if within < best - 1e-12:
+            best, found = within, (lower + upper) / 2
+    return found
 
 
 def naive_rescale(grid: npt.NDArray[np.float32], scale: Scale) -> npt.NDArray[np.float32]:
@@ -101,6 +116,14 @@ def naive_rescale(grid: npt.NDArray[np.float32], scale: Scale) -> npt.NDArray[np
         return grid
     if scale == "maximum":
         return f32([[value / grid.max() if grid.max() > 0 else 0 for value in row] for row in grid])
+    if scale == "otsu":
+        low, middle, high = float(grid.min()), naive_otsu(grid), float(grid.max())
+        if np.isclose(low, high, rtol=1e-6, atol=0):
+            return np.zeros_like(grid)
+        return f32([[
+            0.5 + 0.5 * (value - middle) / (high - middle) if value > middle else 0.5 * (value - low) / (middle - low)
+            for value in row
+        ] for row in grid.astype(np.float64)])  # fmt: skip
     return f32([[(grid < value).sum() / grid.size for value in row] for row in grid])
 
 
@@ -123,7 +146,7 @@ def test_rescale_equals_naive(shape: tuple[int, int], scale: Scale) -> None:
     for grid in (rng.random(shape), np.round(rng.random(shape), 1), np.zeros(shape), np.full(shape, 0.3)):
         found = rescale(f32(grid), scale)
         assert found.dtype == np.float32
-        np.testing.assert_allclose(found, naive_rescale(f32(grid), scale), rtol=1e-6)
+        np.testing.assert_allclose(found, naive_rescale(f32(grid), scale), rtol=1e-6, atol=1e-7)
 
 
 def test_rescale_by_hand() -> None:
@@ -131,6 +154,37 @@ def test_rescale_by_hand() -> None:
     assert rescale(grid, "value") is grid
     np.testing.assert_allclose(rescale(grid, "maximum"), [[0.25, 1], [0.25, 0.5]])
     np.testing.assert_array_equal(rescale(grid, "percentile"), [[0, 0.75], [0, 0.5]])
+    # Otsu parts .2 from .4, halfway at .3.
+    np.testing.assert_allclose(rescale(grid, "otsu"), [[0, 1], [0, 0.25]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(1, 2), (3, 11), (40, 25)])
+def test_on_otsus_scale_a_half_parts_the_pixels_as_otsus_threshold_does(shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(shape)
+    for grid in (f32(rng.random(shape) ** 4), f32(np.round(rng.random(shape), 1)), f32(rng.random(shape) < 0.3)):
+        if grid.min() == grid.max():
+            continue
+        scores = rescale(grid, "otsu")
+        np.testing.assert_array_equal(scores > np.float32(0.5), grid > otsu_threshold(grid))
+        assert otsu_threshold(grid) == pytest.approx(naive_otsu(grid), abs=1e-6)
+        assert (scores.min(), scores.max()) == (0, 1)
+        assert (np.diff(scores.ravel()[np.argsort(grid, axis=None)]) >= 0).all()
+
+
+def test_a_score_a_hair_above_otsus_threshold_is_foreground() -> None:
+    low = np.float32(0.5)
+    high = np.nextafter(low, np.float32(1))
+    grid = f32([[0, 0, low, high, 1, 1]])
+    above = grid > otsu_threshold(grid)
+    np.testing.assert_array_equal(rescale(grid, "otsu") > np.float32(0.5), above)
+    assert above.any()
+    assert not above.all()
+
+
+@pytest.mark.parametrize(("shape", "value"), [((1, 1), 0.0), ((1, 1), 0.7), ((4, 9), 1.0)])
+def test_a_constant_map_is_zero_on_otsus_scale(shape: tuple[int, int], value: float) -> None:
+    np.testing.assert_array_equal(rescale(np.full(shape, value, np.float32), "otsu"), np.zeros(shape))
+    assert otsu_threshold(np.full(shape, value, np.float32)) == np.float32(value)
 
 
 def test_a_percentile_leaves_that_share_of_different_scores() -> None:
@@ -156,7 +210,7 @@ def test_boxes_at_thresholds_are_those_of_each_threshold_alone(shape: tuple[int,
 
 def test_the_scale_is_of_the_upsampled_map_and_halving_a_map_changes_only_its_values() -> None:
     score_map = f32(np.random.default_rng(3).random((7, 7)))
-    for scale in ("maximum", "percentile"):
+    for scale in ("maximum", "percentile", "otsu"):
         whole, half = (
             boxes_at_thresholds(each, f32([0.3, 0.6]), 70, 70, 56, scale) for each in (score_map, score_map / 2)
         )

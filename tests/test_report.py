@@ -34,6 +34,7 @@ def f32(values: Any) -> npt.NDArray[np.float32]:
     return np.asarray(values, dtype=np.float32)
 
 
+THRESHOLD = {"threshold": 0.5, "scale": "value", "calibrated_by": "constant"}
 PARAMS = ReportParams(images=2, proposals=1, side=64)
 BLACK = np.zeros((40, 30, 3), np.uint8)
 
@@ -42,7 +43,7 @@ def prepare(folder: Path, monkeypatch: pytest.MonkeyPatch, annotated: bool = Tru
     build(folder, annotated)
     monkeypatch.chdir(folder)
     for method in ("ddt", "foreground", "segmentation-foreground"):
-        write_json(folder / f"data/localization/thresholds/{method}.json", {"threshold": 0.5})
+        write_json(folder / f"data/localization/thresholds/{method}.json", THRESHOLD)
         localize_stage.main(method)
 
 
@@ -169,21 +170,21 @@ def test_without_annotations_there_are_no_cases(tmp_path: Path, monkeypatch: pyt
 
 def test_a_method_without_maps_is_named_and_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare(tmp_path, monkeypatch)
-    (tmp_path / "data/localization/maps/ddt.h5").unlink()
-    with pytest.raises(InputError, match=r"ddt\.h5: not a readable map store"):
+    (tmp_path / "data/localization/outputs/ddt/maps.h5").unlink()
+    with pytest.raises(InputError, match=r"ddt/maps\.h5: not a readable map store"):
         report_stage.main("localization")
     assert not list((tmp_path / "results").rglob("*localization*"))
 
 
-def test_branches_are_shown_for_the_images_that_have_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_layers_are_shown_for_the_images_that_have_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare(tmp_path, monkeypatch)
     report = Report(read_index(Path("data/localization/index.parquet")), PARAMS, seed=0)
     held = report.index.split("test")["image_id"].tolist()[-1:]
-    with create(Path("data/localization/branches/ddt.h5"), Kind.SCORE, 2, 2) as writer:
+    with create(Path("data/localization/outputs/ddt/layers.h5"), Kind.SCORE, 2, 2) as writer:
         writer.append(held * 3, [0, 1, 2], np.stack([np.full((2, 2), k / 2, np.float32) for k in range(3)]))
     assert report.choose("test", held)["image_id"].tolist() == held
     names = pictures(tmp_path)
-    assert "results/small/pictures/localization/ddt-branches.jpg" in names
-    assert "results/small/pictures/localization/foreground-branches.jpg" not in names
-    sheet_of_five = Image.open(tmp_path / "results/small/pictures/localization/ddt-branches.jpg")
+    assert "results/small/pictures/localization/ddt-layers.jpg" in names
+    assert "results/small/pictures/localization/foreground-layers.jpg" not in names
+    sheet_of_five = Image.open(tmp_path / "results/small/pictures/localization/ddt-layers.jpg")
     assert sheet_of_five.width > 4 * PARAMS.side

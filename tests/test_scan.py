@@ -10,9 +10,9 @@ from stages import scan as stage
 from wsol_core.core.errors import InputError
 from wsol_core.core.files import read_table
 from wsol_core.data.images import Inspection, inspect
+from wsol_core.data.paths import walk
 from wsol_core.datasets import scan as module
-from wsol_core.datasets.listing import walk
-from wsol_core.datasets.scan import list_files, scan, worker_count
+from wsol_core.datasets.scan import list_files, scan
 
 PATHS = ["a/1.png", "a/2.png", "b/3.png"]
 
@@ -43,35 +43,36 @@ def cache_file(root: Path) -> Path:
     return root.parent / "cache" / "wsol" / "scan-1.sqlite"
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_scan_says_what_each_file_is(root: Path, workers: int) -> None:
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_scan_says_what_each_file_is(root: Path, workers: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WSOL_WORKERS", workers)
     (root / "bad.jpg").write_bytes(b"")
-    table = scan(root, ["gone.png", *PATHS, "bad.jpg", "a"], workers)
+    table = scan(root, ["gone.png", *PATHS, "bad.jpg", "a"])
     assert table.columns.tolist() == ["path", "digest", "width", "height", "problem"]
     assert table["width"].tolist() == [0, 4, 5, 6, 0, 0]
     assert table["problem"].tolist() == ["listed but missing", "", "", "", "zero bytes", "unreadable"]
     assert table["digest"].str.len().tolist() == [0, 32, 32, 32, 32, 0]
-    assert scan(root, [], workers).empty
+    assert scan(root, []).empty
 
 
 def test_unchanged_files_are_not_opened_again(root: Path, opened: list[str]) -> None:
-    first = scan(root, PATHS, 1)
+    first = scan(root, PATHS)
     assert opened == ["1.png", "2.png", "3.png"]
     opened.clear()
-    second = scan(root, PATHS[::-1], 1)
+    second = scan(root, PATHS[::-1])
     assert opened == []
     assert second.iloc[::-1].reset_index(drop=True).equals(first)
 
 
 def test_changed_files_are_opened_again(root: Path, opened: list[str]) -> None:
-    first = scan(root, PATHS, 1)
+    first = scan(root, PATHS)
     opened.clear()
     status = (root / PATHS[0]).stat()
     os.utime(root / PATHS[0], ns=(status.st_atime_ns, status.st_mtime_ns + 1))
     status = (root / PATHS[1]).stat()
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (30, 30, 3), dtype=np.uint8)).save(root / PATHS[1])
     os.utime(root / PATHS[1], ns=(status.st_atime_ns, status.st_mtime_ns))
-    second = scan(root, PATHS, 1)
+    second = scan(root, PATHS)
     assert opened == ["1.png", "2.png"]
     assert (second["digest"] == first["digest"]).tolist() == [True, False, True]
     assert second["width"].tolist() == [4, 30, 6]
@@ -80,7 +81,7 @@ def test_changed_files_are_opened_again(root: Path, opened: list[str]) -> None:
 def test_bad_files_are_remembered_but_not_unreadable_places(root: Path, opened: list[str]) -> None:
     (root / "bad.jpg").write_bytes(b"nothing")
     for _ in range(2):
-        assert scan(root, ["bad.jpg", "a"], 1)["problem"].tolist() == ["not an image", "unreadable"]
+        assert scan(root, ["bad.jpg", "a"])["problem"].tolist() == ["not an image", "unreadable"]
     assert opened == ["bad.jpg", "a", "a"]
 
 
@@ -95,8 +96,8 @@ def test_files_are_remembered_batch_by_batch(root: Path, monkeypatch: pytest.Mon
     with monkeypatch.context() as patch:
         patch.setattr(module, "inspect", dies)
         with pytest.raises(KeyboardInterrupt):
-            scan(root, PATHS, 1)
-    assert scan(root, PATHS, 1)["width"].tolist() == [4, 5, 6]
+            scan(root, PATHS)
+    assert scan(root, PATHS)["width"].tolist() == [4, 5, 6]
     assert opened == ["3.png"]
 
 
@@ -104,32 +105,32 @@ def test_files_are_remembered_batch_by_batch(root: Path, monkeypatch: pytest.Mon
 def test_damaged_cache_is_made_again(root: Path, content: bytes, opened: list[str]) -> None:
     cache_file(root).parent.mkdir(parents=True)
     cache_file(root).write_bytes(content)
-    assert scan(root, PATHS, 1)["width"].tolist() == [4, 5, 6]
-    scan(root, PATHS, 1)
+    assert scan(root, PATHS)["width"].tolist() == [4, 5, 6]
+    scan(root, PATHS)
     assert len(opened) == 3
 
 
 def test_cache_damaged_in_the_middle_is_done_without(root: Path) -> None:
-    expected = scan(root, PATHS, 1)
+    expected = scan(root, PATHS)
     content = bytearray(cache_file(root).read_bytes())
     content[4096:] = b"\x55" * (len(content) - 4096)
     cache_file(root).write_bytes(content)
     for _ in range(2):
-        assert scan(root, PATHS, 1).equals(expected)
+        assert scan(root, PATHS).equals(expected)
 
 
 def test_unwritable_and_locked_caches_are_done_without(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = scan(root, PATHS, 1)
+    expected = scan(root, PATHS)
     (tmp_path / "file").write_text("not a folder")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert scan(root, PATHS, 1).equals(expected)
+    assert scan(root, PATHS).equals(expected)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(module, "LOCK_SECONDS", 0.05)
     with sqlite3.connect(cache_file(root)) as other:
         other.execute("BEGIN EXCLUSIVE")
-        assert scan(root, PATHS, 1).equals(expected)
+        assert scan(root, PATHS).equals(expected)
 
 
 def test_walk_leaves_out_hidden_files_and_linked_folders(root: Path) -> None:
@@ -154,7 +155,7 @@ def test_list_files_leaves_out_links_that_lead_out(root: Path) -> None:
     (root.parent / "secret.txt").write_text("x")
     (root / "link.txt").symlink_to(root.parent / "secret.txt")
     (root / "classes.txt").write_text("1 bird")
-    table = list_files(root, 1)
+    table = list_files(root)
     assert table["path"].tolist() == [*PATHS, "classes.txt"]
     assert table["digest"].str.len().tolist() == [32] * 4
 
@@ -179,14 +180,3 @@ def test_stage_writes_the_same_bytes_until_a_file_changes(root: Path, monkeypatc
         contents.append(output.read_bytes())
     assert contents[0] == contents[1] == contents[2] != contents[3]
     assert read_table(output)[0]["path"].tolist() == PATHS
-
-
-@pytest.mark.parametrize("value", ["0", "-1", "two", "1.5"])
-def test_worker_count(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
-    monkeypatch.setenv("WSOL_WORKERS", value)
-    with pytest.raises(InputError, match="WSOL_WORKERS"):
-        worker_count()
-    monkeypatch.setenv("WSOL_WORKERS", "3")
-    assert worker_count() == 3
-    monkeypatch.delenv("WSOL_WORKERS")
-    assert worker_count() >= 1

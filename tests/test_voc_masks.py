@@ -87,13 +87,13 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def prepared(root: Path, **options: Any) -> Path:
     output = root.parent / "data"
     params = DataParams(name="voc2012", source="files.parquet", reader="voc", splits=SPLITS, **options)
-    prepare(params, root, "detection", output, 1)
+    prepare(params, root, "detection", output)
     return output
 
 
 def class_masks(data: Path) -> ClassMasks:
     return ClassMasks(
-        data / "masks", read_index(data / "index.parquet"), read_annotations(data / "annotations.parquet")
+        data / "truth/masks", read_index(data / "index.parquet"), read_annotations(data / "truth/annotations.parquet")
     )
 
 
@@ -106,12 +106,12 @@ def test_lists_decide_and_masks_are_the_published_ones(root: Path, capsys: pytes
         "plain": "train-weaksup",
         "val": "test",
     }
-    assert read_annotations(data / "annotations.parquet").groupby("image_id")["instance"].agg(list).to_dict() == {
+    assert read_annotations(data / "truth/annotations.parquet").groupby("image_id")["instance"].agg(list).to_dict() == {
         "aug": [1, 2, 3],
         "plain": [0, 0, 0],
         "val": [1, 2, 3],
     }
-    with Image.open(data / "masks/val.png") as mask:
+    with Image.open(data / "truth/masks/val.png") as mask:
         assert mask.mode == "L"
         assert np.asarray(mask).tolist() == NUMBERS
     truth = class_masks(data)
@@ -131,7 +131,7 @@ def test_a_list_that_is_not_there_is_refused(root: Path, path: str) -> None:
     (root.parent / "list.txt").write_text("val\n")
     params = DataParams(name="v", source="files.parquet", reader="voc", splits=SPLITS | {"test": path})
     with pytest.raises(InputError, match=f"{path}: no such list of images"):
-        prepare(params, root, "detection", root.parent / "data", 1)
+        prepare(params, root, "detection", root.parent / "data")
 
 
 @pytest.mark.parametrize("line", ["../../secret", "/etc/passwd", "/JPEGImages/../../up.jpg"])

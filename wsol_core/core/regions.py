@@ -15,6 +15,8 @@ FloatArray = npt.NDArray[np.floating]
 GridBox = tuple[int, int, int, int]
 Scale = Literal["value", "maximum", "percentile", "otsu"]
 
+ROUNDING = 1e-6
+"""Share of the highest score by which the pixels of a constant map may differ once it is upsampled."""
 ABOVE_HALF = np.nextafter(np.float32(0.5), np.float32(1))
 
 PIXELS_FOR_16_BITS = 1 << 17
@@ -75,7 +77,7 @@ def otsu_threshold(grid: npt.NDArray[np.float32]) -> float:
 
 def _around_otsu(grid: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     threshold, low, high = otsu_threshold(grid), grid.min(), grid.max()
-    if low == high:
+    if high - low <= ROUNDING * high:
         return np.zeros_like(grid)
     scores = np.interp(grid, [low, threshold, high], [0, 0.5, 1]).astype(np.float32)
     # A score a hair above the threshold must not round to .5, which is not foreground.

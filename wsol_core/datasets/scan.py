@@ -57,7 +57,8 @@ def _looks(root: Path, paths: Sequence[str], kind: Kind) -> list[Inspection]:
         looks = {position: look for position, look in enumerate(known) if look is not None}
         bar.update(len(looks))
         changed = [position for position in range(len(places)) if position not in looks]
-        chunks = [changed[start : start + CHUNK] for start in range(0, len(changed), CHUNK)]
+        step = min(CHUNK, BATCH)
+        chunks = [changed[start : start + step] for start in range(0, len(changed), step)]
         work = ((kind, [places[position] for position in chunk]) for chunk in chunks)
         fresh: dict[int, Inspection] = {}
         for chunk, found in zip(chunks, in_processes(_look_at, work), strict=True):
