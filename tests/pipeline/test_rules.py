@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import yaml
-from wsol_core.configuration.expand import expand
 
 from tests.pipeline.graph import Stage, downstream, reached, resolve, upstream
+from wsol_core.configuration.expand import expand
 from wsol_core.configuration.presets import preset_parameters
 
 ROOT = Path(__file__).parents[2]
@@ -114,7 +114,7 @@ def test_editing_a_method_reruns_its_networks_and_what_follows(graphs: dict[str,
 def test_only_prepare_and_evaluation_name_the_ground_truth() -> None:
     for name, definition in DEFINITIONS.items():
         (module,) = re.findall(r"-m stages\.(\w+)", definition["cmd"])
-        if "truth" in (ROOT / f"stages/{module}.py").read_text(encoding="utf-8"):
+        if re.search(r'"truth["/]|/truth', (ROOT / f"stages/{module}.py").read_text(encoding="utf-8")):
             assert may_see_ground_truth(name) or name == "prepare", name
 
 
