@@ -62,9 +62,8 @@ def write_project(root: Path) -> None:
     truth = table[["image_id"]].assign(label=np.arange(IMAGES) % CLASSES, difficult=False, instance=0)
     truth[["x0", "y0", "x1", "y1"]] = np.hstack([low, low + rng.uniform(50, 200, (IMAGES, 2))]).astype(np.float32)
     write_annotations(root / DATA / "truth/annotations.parquet", truth)
-    (root / "params.yaml").write_text(
-        f"methods: {json.dumps(dict.fromkeys(METHODS, {}))}\nlocalize: {{resolution: {RESOLUTION}}}\n"
-    )
+    blocks = {"methods": {method: {} for method in METHODS}, "localize": {"resolution": RESOLUTION}}
+    (root / "params.yaml").write_text(json.dumps(blocks))
     for method in METHODS:
         path = root / DATA / "outputs" / method / "maps.h5"
         with create(path, Kind.SCORE, SIDE, SIDE) as writer:

@@ -452,9 +452,9 @@ def test_a_prepared_data_set_counts_its_test_split(tmp_path):
     write_index(tmp_path / "index.parquet", ImageIndex(index, ("cat",), "x"))
     boxes = pd.DataFrame({"image_id": ["a", "b"], "label": 0, "difficult": False, "instance": 1})
     boxes[BOX] = np.array([[0, 0, 2, 2], [0, 0, 1, 1]], dtype=np.float32)
-    write_annotations(tmp_path / "annotations.parquet", boxes)
-    (tmp_path / "masks").mkdir()
-    Image.fromarray(np.array([[0, 2], [0, 0]], dtype=np.uint8)).save(tmp_path / "masks" / "a.png")
+    write_annotations(tmp_path / "truth/annotations.parquet", boxes)
+    (tmp_path / "truth/masks").mkdir()
+    Image.fromarray(np.array([[0, 2], [0, 0]], dtype=np.uint8)).save(tmp_path / "truth/masks/a.png")
     truth = read_ground_truth(tmp_path)
     assert truth.images["image_id"].tolist() == ["a"]
     assert truth.boxes[BOX].to_numpy().tolist() == [[0, 0, 2, 2]]
