@@ -1,7 +1,7 @@
 """Ground truth as targets: which images, which masks, and the oracle's stages."""
 
-from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -9,14 +9,22 @@ import pytest
 import yaml
 from PIL import Image
 
-from stages import foreground_maps, oracle_masks, train_oracle
+from stages import maps as maps_stage
+from stages import oracle_masks, oracle_objectness
+from stages import train as train_stage
 from wsol_core.core.errors import InputError
 from wsol_core.core.map_store import Kind, MapStore
+from wsol_core.core.oracle_names import refuse_hidden_oracle
 from wsol_core.data.index import TEST, TRAIN_FULLSUP, TRAIN_WEAKSUP, ImageIndex, write_annotations, write_index
-from wsol_core.oracle.masks import OracleParams, box_masks, chosen_images, drawn_masks, stored_images
+from wsol_core.engine.targets import images_with_maps
+from wsol_core.oracle.masks import OracleParams, box_masks, chosen_images, drawn_masks
 
 BOXES = OracleParams(truth="boxes")
 MASKS = OracleParams(truth="masks")
+NETWORK = {
+    "backbone": {"name": "mobilenetv3_small_050", "weights": "none"},
+    "training": {"epochs": 1, "batch": 4, "lr_backbone": 0.01, "lr_head": 0.1, "image_side": 32},
+}
 COLUMNS = ["image_id", "label", "x0", "y0", "x1", "y1", "difficult", "instance"]
 
 
@@ -100,10 +108,39 @@ def test_oracle_without_truth_is_refused(
         chosen_images(small_index, annotations, params, 0)
 
 
-@pytest.mark.parametrize("stage", [oracle_masks.main, train_oracle.main])
-def test_name_that_hides_the_oracle_is_refused(stage: Callable[[str], None]) -> None:
-    with pytest.raises(InputError, match="'few-shot' learns from ground truth: its name must begin with 'oracle-'"):
-        stage("few-shot")
+HIDDEN = "'few-shot' learns from ground truth: its name must begin with 'oracle-'"
+
+
+@pytest.mark.parametrize("stage", [oracle_masks, oracle_objectness])
+def test_name_that_hides_the_oracle_is_refused(stage: ModuleType) -> None:
+    with pytest.raises(InputError, match=HIDDEN):
+        stage.main("few-shot")
+
+
+@pytest.mark.parametrize("field", ["learns_from", "starts_from"])
+def test_network_that_hides_the_oracle_is_refused(field: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    paths = {"learns_from": "data/localization/targets/oracle-x.h5", "starts_from": "data/models/oracle-x.safetensors"}
+    entry = {"method": "wsfl", field: paths[field], **NETWORK}
+    Path("params.yaml").write_text(yaml.safe_dump({"seed": 0, "networks": {"few-shot": entry}}))
+    with pytest.raises(InputError, match=HIDDEN):
+        train_stage.main("few-shot")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "data/localization/targets/oracle-lr.h5",
+        "data/detection/objectness/oracle-lr.parquet",
+        "data/models/oracle-lr.safetensors",
+        "data/localization/outputs/oracle-lr/maps.h5",
+    ],
+)
+def test_names_of_oracles_and_of_what_learns_from_them(path: str) -> None:
+    refuse_hidden_oracle("oracle-a", path)
+    refuse_hidden_oracle("few-shot", "data/localization/targets/pseudo_masks.h5", "my-oracle-x/index.parquet")
+    with pytest.raises(InputError, match=HIDDEN):
+        refuse_hidden_oracle("few-shot", "data/localization/index.parquet", path)
 
 
 @pytest.mark.parametrize("kind", ["boxes", "masks"])
@@ -113,28 +150,27 @@ def test_oracle_learns_from_its_images_and_maps_all(
     monkeypatch.chdir(tmp_path)
     data = Path("data/localization")
     write_index(data / "index.parquet", small_index)
-    write_annotations(data / "annotations.parquet", all_truth)
-    (data / "masks").mkdir()
+    write_annotations(data / "truth" / "annotations.parquet", all_truth)
+    (data / "truth" / "masks").mkdir()
     drawn = np.zeros((48, 64), dtype=np.uint8)
     drawn[4:36, 8:40] = 1
     for name in small_index.table["image_id"]:
-        Image.fromarray(drawn).save(data / "masks" / f"{name}.png")
-    training = {"epochs": 1, "batch": 4, "lr_backbone": 0.01, "lr_head": 0.1, "image_side": 32}
-    network = {"backbone": {"name": "mobilenetv3_small_050", "weights": "none"}, "training": training}
-    block = {"targets": {"truth": kind, "resolution": 8, "per_class": 2}, "network": network}
-    params = {"preset": "test", "seed": 0, "inference": {}, "oracle": {"oracle-x": block}}
-    Path("params.yaml").write_text(yaml.safe_dump(params))
+        Image.fromarray(drawn).save(data / "truth" / "masks" / f"{name}.png")
+    entry = {"method": "wsfl", "learns_from": "data/localization/targets/oracle-x.h5", **NETWORK}
+    masks = {"truth": kind, "resolution": 8, "per_class": 2}
+    params = {"oracle_masks": {"oracle-x": masks}, "networks": {"oracle-x": entry}}
+    Path("params.yaml").write_text(yaml.safe_dump({"preset": "test", "seed": 0, "inference": {}, **params}))
     oracle_masks.main("oracle-x")
-    with MapStore(data / "oracle/oracle-x.h5") as targets:
+    with MapStore(data / "targets/oracle-x.h5") as targets:
         assert targets.kind is Kind.MASK
         assert len(targets) == 2 * 2 + 4
         expected = np.zeros((8, 8))
         expected[1:6, 1:5] = 1
         assert (targets[:] == expected).all()
         ids = targets.image_ids.tolist()
-    assert stored_images(small_index, data / "oracle/oracle-x.h5").table["image_id"].tolist() == ids
-    train_oracle.main("oracle-x")
+    assert images_with_maps(small_index, data / "targets/oracle-x.h5").table["image_id"].tolist() == ids
+    train_stage.main("oracle-x")
     assert len(pd.read_csv("data/models/loss-oracle-x.csv").dropna()) == 1
-    foreground_maps.main("localization", "oracle-x")
-    with MapStore(data / "maps/oracle-x.h5") as maps:
+    maps_stage.main("oracle-x", "localization")
+    with MapStore(data / "outputs/oracle-x/maps.h5") as maps:
         assert len(maps) == 24
