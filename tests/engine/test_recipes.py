@@ -225,6 +225,18 @@ def test_background_images_must_be_named(project: ImageIndex) -> None:
         train_stage.main("net")
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_pseudo_labels_must_be_named_where_a_network_learns_from_them(name: str, project: ImageIndex) -> None:
+    del project
+    assert find_recipe(*name.split("/")).needs_pseudo_labels == (name in LEARNS_FROM)
+    write_params(name)
+    content = yaml.safe_load(Path("params.yaml").read_text())
+    if content["networks"]["net"].pop("learns_from", None):
+        Path("params.yaml").write_text(yaml.safe_dump(content))
+        with pytest.raises(InputError, match=r"networks\.net\.learns_from: names no pseudo labels"):
+            train_stage.main("net")
+
+
 def test_what_a_network_cannot_see_is_refused(project: ImageIndex) -> None:
     del project
     write_params("spol/cam")

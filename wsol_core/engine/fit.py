@@ -36,11 +36,14 @@ def fit_network(name: str, recipe: Recipe[Any], params: NetworkParams) -> None:
         params: of the entry.
 
     Raises:
-        InputError: there is no image to train on, what it sees or starts from does not fit, or it hides an oracle.
+        InputError: there is no image to train on, what it sees, learns from or starts from does not fit, or it hides an
+            oracle.
     """
     refuse_hidden_oracle(name, *(getattr(params, field) for field in INDEX_FIELDS))
     if params.sees != params.index:
         raise InputError(f"networks.{name}.sees: {params.sees}: the network sees images; name {params.index}")
+    if recipe.needs_pseudo_labels and params.learns_from == params.index:
+        raise InputError(f"networks.{name}.learns_from: names no pseudo labels; name the file to learn from")
     index = recipe.images(params, read_index(Path(params.index)))
     sets = [index]
     if params.background != params.index:

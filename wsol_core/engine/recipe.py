@@ -61,6 +61,8 @@ class Recipe(ABC, Generic[P]):
     """what an entry of `networks:` holds"""
     needs_gradients: ClassVar[bool] = False
     """whether `look` differentiates, which an exported graph cannot"""
+    needs_pseudo_labels: ClassVar[bool] = False
+    """whether it learns from the file that `learns_from` names, not from image labels alone"""
 
     @abstractmethod
     def build(self, params: P, classes: int) -> OnBackbone:

@@ -1,8 +1,8 @@
 """BC-CT: pixel-level supervision from background images (Add Pixel-level Supervision for Free, 4).
 
-Masks that a binary classifier made without looking at classes (`background_classifier`, Eqs. 1 to 3) supervise a branch
+Masks that a binary classifier made without looking at classes (`binary`, Eqs. 1 to 3) supervise a branch
 of the classification network (`pixel_supervision`, CT), so that its class maps grow beyond the most discriminative part
-(Eqs. 4 to 6). The binary classifier is trained first; `bcct_joint` trains both at once (4.2).
+(Eqs. 4 to 6). The binary classifier is trained first; `joint` trains both at once (4.2).
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """BC-CT trained at once: the binary classifier's masks of the moment supervise the network (BC-CT 4.2).
 
-A batch holds target images and background images, as many of each. The binary classifier (BC, `background_classifier`)
+A batch holds target images and background images, as many of each. The binary classifier (BC, `binary`)
 learns to tell them apart; its gradient in the target images, taken in the same step, becomes masks (Eqs. 1, 2), and
 these supervise the classification network (CT, `pixel_supervision`), which sees the target images alone. No gradient
 passes through a mask, so neither network learns from the other's loss.

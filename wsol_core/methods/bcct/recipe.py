@@ -100,6 +100,7 @@ class ClassMapRecipe(Recipe[ct.CTParams]):
     """CT, whose class maps and branch are the outputs (BC-CT 4)."""
 
     params = ct.CTParams
+    needs_pseudo_labels = True
 
     def build(self, params: Any, classes: int) -> OnBackbone:
         """CT on its backbone."""
@@ -146,6 +147,7 @@ class JointRecipe(ClassMapRecipe):
     """BC and CT trained at once (BC-CT 4.2)."""
 
     params = JointParams
+    needs_pseudo_labels = False
 
     def build(self, params: JointParams, classes: int) -> JointNet:
         """Both networks."""

@@ -19,6 +19,7 @@ class PsolRecipe(Recipe[PsolParams]):
     """The regression: pseudo boxes in, boxes as maps out."""
 
     params = PsolParams
+    needs_pseudo_labels = True
 
     def build(self, params: PsolParams, classes: int) -> BoxRegression:
         """The regression; it knows no classes."""

@@ -16,7 +16,7 @@ LEAST_EXPONENT = -50.0
 def mean_field(unaries: Tensor, images: Tensor, params: CRFParams) -> Tensor:
     """The marginals of a batch of fully connected CRFs (Kraehenbuehl and Koltun, NIPS 2011, Algorithm 1).
 
-    The same model, normalisation, start and number of steps as `maps.crf.mean_field`, which filters on a lattice;
+    The same model, normalisation, start and number of steps as `refinement.crf.mean_field`, which filters on a lattice;
     here every pair of pixels counts, in `(H * W)**2` entries an image. All is float32, but where autocast is on the
     messages are computed in its type (bf16 moves 5e-4 of a pixel's probability on average, or less). It differs from
     the lattice by .02 to .03 of a pixel's probability on smooth pictures, and of photographs by .01 to .06.
@@ -37,7 +37,7 @@ def mean_field(unaries: Tensor, images: Tensor, params: CRFParams) -> Tensor:
         axes = (torch.arange(side, dtype=torch.float32, device=unaries.device) for side in (height, width))
         place = torch.cartesian_prod(*axes).T[None]
         smoothness = _kernel(place / params.smoothness_pixels, params.smoothness_weight)
-        energies, colours = unaries.float().flatten(2), images.float().flatten(2)
+        energies, colours = unaries.float().flatten(2), images.float().flatten(2)  # (B, C, N), (B, 3, N)
         found = []
         for energy, colour in zip(torch.split(energies, together), torch.split(colours, together), strict=True):
             places = (place / params.appearance_pixels).expand(len(colour), -1, -1)
@@ -51,6 +51,7 @@ def _infer(energies: Tensor, kernel: Tensor, iterations: int) -> Tensor:
     """The marginals `(B, C, N)` for unary energies of that shape and the weighted sum `(B, N, N)` of the kernels."""
     marginals = energies.neg().softmax(1)
     for _ in range(iterations):
+        # (B, C, N) @ (B, N, N)
         marginals = torch.bmm(marginals.to(kernel.dtype), kernel).float().sub_(energies).softmax(1)
     return marginals
 
@@ -61,9 +62,10 @@ def _kernel(features: Tensor, weight: float) -> Tensor:
     One product of matrices gives minus half of the squared distances; centred features keep its rounding small.
     """
     features = features - features.mean(2, keepdim=True)
-    half_norm = features.square().sum(1, keepdim=True) / -2
+    half_norm = features.square().sum(1, keepdim=True) / -2  # (B, 1, N)
     one = torch.ones_like(half_norm)
     left, right = torch.cat([features, half_norm, one], 1), torch.cat([features, one, half_norm], 1)
+    # (B, N, d + 2) @ (B, d + 2, N): (B, N, N)
     kernel = torch.bmm(left.transpose(1, 2), right).clamp_(LEAST_EXPONENT, 0).exp_()
     scale = (weight / kernel.sum(1, keepdim=True)).sqrt_()
     return kernel.mul_(scale).mul_(scale.transpose(1, 2))

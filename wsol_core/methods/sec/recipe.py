@@ -18,6 +18,7 @@ class SecRecipe(Recipe[SecParams]):
     """SEC: localization cues in, probabilities of background and classes out."""
 
     params = SecParams
+    needs_pseudo_labels = True
 
     def build(self, params: SecParams, classes: int) -> LargeFov:
         """DeepLab-LargeFOV."""

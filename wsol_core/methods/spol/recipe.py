@@ -83,6 +83,7 @@ class SegmentationRecipe(Recipe[SegmentationParams]):
     """MFF-Net 2: tri-state pseudo labels in, foreground maps out (SPOL 3.4)."""
 
     params = SegmentationParams
+    needs_pseudo_labels = True
 
     def build(self, params: SegmentationParams, classes: int) -> SegmentationNet:
         """MFF-Net 2; it knows no classes."""

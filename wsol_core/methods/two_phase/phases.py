@@ -8,12 +8,12 @@ forward and backward, so that it has to tell the classes by something else (3.4,
 A later phase names the method whose maps it does not see again. The third is a second network that names the merged
 maps of the first two, at a lower threshold (3.5); any other method's maps serve as well.
 
-What the paper leaves open. H in Eq. 5 is divided by its maximum, negative values cut, so that a weighted map peaks at
-its class's probability, which is the confidence of 6.1; Eq. 1 says the same of a map whatever its scale. The logistic
-loss is summed over the classes. conv6 and conv7 are 3x3, without dropout, and as in the paper without batch
-normalisation: on the demo's detection set (300 images, EfficientNet-Lite0 as it is, 32 channels, 6 epochs, two seeds)
-the first phase's saliency AP was 34 and 35, with it 28 and 29. Without it the layers can die at a high rate on a summed
-loss (.05 of the head): clip the gradient.
+What the paper leaves open (trials: docs/papers/two_phase.md):
+- H in Eq. 5 is divided by its maximum, negative values cut, so that a weighted map peaks at its class's probability,
+  the confidence of 6.1; Eq. 1 says the same of a map whatever its scale.
+- The logistic loss is summed over the classes.
+- conv6 and conv7 are 3x3, without dropout and, as in the paper, without batch normalisation; at a high rate they can
+  die on a summed loss: clip the gradient.
 
 Deviation: the first network is a function of the whole image, not of the moved picture: its stored maps move with the
 picture, in place of a forward pass in every step.
@@ -56,7 +56,7 @@ class PhaseParams(NetworkParams):
     """channels of conv6 and conv7"""
     maps: Classes = "label"
     """classes whose maps are written: those of the image's labels (5.1), or all (6.1)"""
-    saliency: int | None = None
+    saliency: int | None = Field(default=None, lt=0)
     """feature map of the pyramid whose gradient is written as saliency too, counted from its end; null: none"""
 
 
@@ -96,7 +96,7 @@ class PhaseNet(OnBackbone):
         features = self.convolve(features).float()
         with torch.autocast(features.device.type, enabled=False):
             heat = self.classify(features)
-        return Answer(heat, heat.mean((2, 3)) + self.bias)
+        return Answer(heat, heat.mean((2, 3)) + self.bias)  # (B, classes, h, w), (B, classes)
 
 
 def convolution(channels: int, width: int) -> nn.Conv2d:
@@ -221,6 +221,6 @@ def weighted_maps(model: PhaseNet, images: Tensor, labels: Tensor, classes: Clas
     """
     heat, logits = model.forward(images)
     chosen = labels.clamp(min=0) if classes == "label" else torch.arange(logits.shape[1], device=logits.device)[None]
-    own = heat.take_along_dim(chosen[:, :, None, None], dim=1).relu()
+    own = heat.take_along_dim(chosen[:, :, None, None], dim=1).relu()  # (B, M, h, w)
     own = own / own.amax((2, 3), keepdim=True).clamp(min=torch.finfo(own.dtype).tiny)
     return own * torch.sigmoid(logits).take_along_dim(chosen, dim=1)[:, :, None, None]

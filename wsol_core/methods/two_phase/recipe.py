@@ -71,6 +71,7 @@ class LaterPhaseRecipe(FirstPhaseRecipe):
     """A later network, which does not see what the maps of `learns_from` show (Two-Phase 3.5)."""
 
     params = LaterPhaseParams
+    needs_pseudo_labels = True
 
     def targets(self, params: LaterPhaseParams, index: ImageIndex) -> Targets:
         """The labels, under the suppression masks of `learns_from`."""

@@ -24,6 +24,7 @@ class ForegroundRecipe(Recipe[ForegroundParams]):
     """The pixel classifier: low-resolution masks in, foreground maps out (WSFL 3.4)."""
 
     params = ForegroundParams
+    needs_pseudo_labels = True
 
     def build(self, params: ForegroundParams, classes: int) -> PixelClassifier:
         """The classifier; it knows no classes."""
