@@ -5,14 +5,9 @@ and are multiplied element by element (MFF, Eq. 1): a deep stage silences the ba
 shallow stage sharpens the deep ones, and each learns through the others (Eq. 2). Other fusions stand beside it, for
 Fig. 3 and Table 2.
 
-Deviation: a stage's 1x1 convolution is followed by batch normalisation and a ReLU, where the paper names the
-convolution alone. Signed factors silence nothing: two negative ones make a positive product, and a deep stage is
-nowhere zero. On CUB (30 classes, EfficientNet-Lite0 at 160 pixels, 5 epochs; GT-known of a third of the test images at
-the best threshold) convolutions alone diverged at the paper's rates; divided by their root mean square and with clipped
-gradients they reached 28, and with this 58.
-
-Under bf16 autocast stages are fused, pooled and classified in float32: bfloat16 has float32's range, so that nothing
-would over- or underflow, but the products would be rounded to 8 bits once more.
+Deviations (trials: docs/papers/spol.md):
+- A stage's 1x1 convolution is followed by batch normalisation and a ReLU, as signed factors silence nothing.
+- Under bf16 autocast stages are fused, pooled and classified in float32: products are not rounded to 8 bits once more.
 """
 
 import math
@@ -66,10 +61,10 @@ class MultiplicativeChannelAttention(nn.Module):
 
     def forward(self, stages: Sequence[Tensor]) -> list[Tensor]:
         """Stages `(B, C_k, h_k, w_k)`, gated, shapes unchanged."""
-        pooled = [
+        pooled = [  # (B, C_k, 1, 1) to (B, WIDTH, 1, 1)
             squeeze(features.mean((2, 3), keepdim=True)) for squeeze, features in zip(self.squeeze, stages, strict=True)
         ]
-        latent = math.prod(pooled[1:], start=pooled[0])
+        latent = math.prod(pooled[1:], start=pooled[0])  # (B, WIDTH, 1, 1)
         return [features * torch.sigmoid(excite(latent)) for excite, features in zip(self.excite, stages, strict=True)]
 
 
@@ -137,10 +132,10 @@ class MFFNet(OnBackbone):
 
     def head_weights(self) -> list[Tensor]:
         """The weights `(outputs, C)` of each head, float32."""
-        return [cast(Tensor, head.weight).flatten(1) for head in self.heads]
+        return [cast(Tensor, head.weight).flatten(1) for head in self.heads]  # (outputs, C, 1, 1) to (outputs, C)
 
     def stage_weights(self) -> list[Tensor]:
         """The part of the heads' weights `(outputs, C)` that sees each stage; product and sum have one for all."""
-        weights = torch.cat(self.head_weights(), dim=1)
+        weights = torch.cat(self.head_weights(), dim=1)  # (outputs, sum of C)
         parts = weights.chunk(weights.shape[1] // self.width, dim=1)
         return list(parts) * (len(self.levels) // len(parts))

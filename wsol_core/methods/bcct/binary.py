@@ -5,15 +5,10 @@ image, propagated back to the pixels, lights up on the object (Eq. 1). The pixel
 them the largest part, are a mask (Eq. 2). The features alone, propagated back without any background image, are the
 paper's baseline (Fig. 3, second row).
 
-What the paper leaves open: the three colours of a gradient become one by the maximum of their absolute values; each
-pixel then has the share of pixels whose gradient is weaker (its rank), a Gaussian smooths that, and the result is
-divided by its maximum. Gradients have a few very high peaks: at .8 of the maximum the raw ones give specks and smoothed
-ones a small part of the object. Ranks do not, and the paper's range of `delta` fits them. GT-known of the boxes from a
-share of the maximum on: VGG16 on CUB (40 test images) with values 75 at .2 and 0 at .8, with ranks 75 at .8;
-EfficientNet-Lite0 on the demo (100 test images) with values 69 at .4 and 2 at .8, with ranks 66 at .8, and its features
-alone 63. On CUB (120 test images) this backbone's features alone are better than its binary classifier, 55 to 45.
-
-Deviation: the layer sees the features' average over positions, the paper's the fully connected layers of VGG16.
+Deviations (trials: docs/papers/bcct.md):
+- The layer sees the features' average over positions, the paper's the fully connected layers of VGG16.
+- Three colours of a gradient become one by the maximum of their absolute values, each pixel gets its rank in the image
+  (`strength`), a Gaussian smooths that, and the result is divided by its maximum; the paper leaves this open.
 """
 
 from typing import Literal
@@ -132,7 +127,7 @@ def strength_maps(gradient: Tensor, params: AnswerParams) -> Tensor:
 
     Their maximum of absolutes over colours, as ranks or as it is, smoothed, and divided by its maximum.
     """
-    strength = gradient.abs().amax(1)
+    strength = gradient.abs().amax(1)  # (B, 3, H, W) to (B, H, W)
     strength = ranks(strength) if params.strength == "rank" else strength
     maps = smooth(strength, params.resolution, params.smoothing)
     return maps / maps.amax((1, 2), keepdim=True).clamp(min=torch.finfo(maps.dtype).tiny)
@@ -140,7 +135,7 @@ def strength_maps(gradient: Tensor, params: AnswerParams) -> Tensor:
 
 def ranks(maps: Tensor) -> Tensor:
     """For each value of maps `(B, h, w)` the share of its map's values that are lower, in [0, 1) float32."""
-    flat = maps.flatten(1).contiguous()
+    flat = maps.flatten(1).contiguous()  # (B, h * w)
     lower = torch.searchsorted(flat.sort(1).values, flat)
     return (lower.float() / flat.shape[1]).view(maps.shape)
 
@@ -162,4 +157,4 @@ def smooth(maps: Tensor, resolution: int, deviation: float) -> Tensor:
 
     down, across = (weights(side) for side in maps.shape[1:])
     with torch.autocast(maps.device.type, enabled=False):
-        return down @ maps @ across.T
+        return down @ maps @ across.T  # (r, h) @ (B, h, w) @ (w, r): (B, r, r)

@@ -1,8 +1,9 @@
 """CT, the classification network of BC-CT, whose class maps are supervised by masks (BC-CT 4.1, 4.3, 5.1).
 
-Deviations. Masks and the branch's map are compared at the masks' resolution, not at the image's. The new 3x3
-convolutions are followed by batch normalisation and a ReLU. The class maps' averages are the class logits (5.1); a
-fully connected layer behind the average (4.1) would leave no class maps.
+Deviations:
+- Masks and the branch's map are compared at the masks' resolution, not at the image's.
+- The new 3x3 convolutions are followed by batch normalisation and a ReLU.
+- The class maps' averages are the class logits (5.1); a layer behind the average (4.1) would leave no class maps.
 """
 
 from typing import Literal, NamedTuple
@@ -33,7 +34,7 @@ class CTParams(NetworkParams):
     level: int = Field(default=-1, lt=0)
     """feature map of the pyramid that is classified, counted from its end"""
     maps: Classes = "label"
-    """whose class the map is: the image's label's, or the one that the network itself says"""
+    """class of the activation map: `label` (ground truth) or `predicted` (argmax)"""
 
 
 class Answer(NamedTuple):
@@ -100,7 +101,7 @@ def mask_loss(logits: Tensor, masks: Tensor, form: MaskLoss) -> Tensor:
 
     `foreground` is Eq. 5, which ones everywhere minimise; `bce` also counts the background; `none` is 0.
     """
-    logits = functional.interpolate(logits[:, None], masks.shape[1:], mode="bilinear")[:, 0]
+    logits = functional.interpolate(logits[:, None], masks.shape[1:], mode="bilinear")[:, 0]  # (B, H, W)
     match form:
         case "bce":
             return functional.binary_cross_entropy_with_logits(logits, masks)
@@ -117,7 +118,7 @@ def class_maps(model: ClassificationNet, images: Tensor, labels: Tensor, classes
     """
     maps = model(images).class_maps
     chosen = labels.clamp(min=0) if classes == "label" else maps.mean((2, 3)).argmax(1, keepdim=True)
-    own: Tensor = maps.take_along_dim(chosen[:, :, None, None], dim=1).relu()
+    own: Tensor = maps.take_along_dim(chosen[:, :, None, None], dim=1).relu()  # (B, M, h, w)
     return own / own.amax((2, 3), keepdim=True).clamp(min=torch.finfo(own.dtype).tiny)
 
 
@@ -128,7 +129,7 @@ def map_of_likeliest(heat: Tensor, classes: Tensor) -> Tensor:
         heat: class maps `(B, classes, h, w)`.
         classes: scores `(B, classes)`.
     """
-    own = heat.take_along_dim(classes.argmax(1)[:, None, None, None], dim=1)[:, 0].relu()
+    own = heat.take_along_dim(classes.argmax(1)[:, None, None, None], dim=1)[:, 0].relu()  # (B, h, w)
     return own / own.amax((1, 2), keepdim=True).clamp(min=torch.finfo(own.dtype).tiny)
 
 

@@ -3,10 +3,10 @@
 All positions of all images of a class are stacked as descriptors; their first principal component separates what the
 images share, the object, from the rest.
 
-Deviations: the component's sign is fixed (see `principal_component`), so that the object is where the projection is
-positive. The box comes from the grid itself, scaled to the image, which is what a nearest-neighbour resize of the
-indicator map gives. By parameter the threshold is Otsu's instead of 0: zero is the mean of a class's descriptors, too
-low where objects fill little of their images.
+Deviations:
+- The component's sign is fixed (see `principal_component`): the object is where the projection is positive.
+- The box comes from the grid, scaled to the image: what a nearest-neighbour resize of the indicator map gives.
+- By parameter the threshold is Otsu's of each image instead of 0, the mean of a class's descriptors.
 """
 
 from collections.abc import Iterator, Sequence
@@ -58,7 +58,7 @@ def otsu_threshold(projections: Tensor) -> Tensor:
     Returns:
         `(B, 1, 1)`: halfway between the two values that it parts.
     """
-    values = projections.double().flatten(1).sort(dim=1).values
+    values = projections.double().flatten(1).sort(dim=1).values  # (B, h * w), ascending
     count = values.shape[1]
     below = torch.arange(1, count, dtype=torch.float64, device=values.device)
     lower = values.cumsum(1)[:, :-1]
@@ -67,6 +67,7 @@ def otsu_threshold(projections: Tensor) -> Tensor:
     if count == 1:
         return projections.clone()
     best = between.argmax(1, keepdim=True)
+    # (B, 1), then (B, 1, 1)
     return ((values.gather(1, best) + values.gather(1, best + 1)) / 2).to(projections.dtype)[:, :, None]
 
 

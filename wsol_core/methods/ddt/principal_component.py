@@ -30,7 +30,7 @@ class Component:
         """The projections `(B, h, w)` float32 of `features (B, C, h, w)`, 0 at the mean descriptor."""
         direction = self.direction.to(features.device)
         offset = float(self.mean @ self.direction)
-        return torch.einsum("bchw,c->bhw", features.float(), direction) - offset
+        return torch.einsum("bchw,c->bhw", features.float(), direction) - offset  # (B, h, w)
 
 
 def orient(direction: Tensor, contrast: Tensor) -> Tensor:
@@ -91,10 +91,10 @@ class Moments:
 
     def add(self, features: Tensor) -> None:
         """Add the descriptors of `features (B, C, h, w)`."""
-        descriptors = features.float().permute(0, 2, 3, 1)
-        rows = descriptors.flatten(0, 2)
+        descriptors = features.float().permute(0, 2, 3, 1)  # (B, h, w, C)
+        rows = descriptors.flatten(0, 2)  # (B * h * w, C)
         with _fast_products_of(features.dtype):
-            self._outer += (rows.T @ rows).double().cpu()
+            self._outer += (rows.T @ rows).double().cpu()  # (C, C)
         self._sums.add(descriptors)
 
     def component(self) -> Component:
@@ -109,10 +109,10 @@ def block_component(features: Tensor) -> Component:
 
     The same as with `Moments`, without the `C x C` matrix: the covariance is applied to a vector, not formed.
     """
-    descriptors = features.float().permute(0, 2, 3, 1)
+    descriptors = features.float().permute(0, 2, 3, 1)  # (B, h, w, C)
     sums = Sums(features.shape[1])
     sums.add(descriptors)
-    blocks = torch.split(descriptors.flatten(0, 2), ROWS)
+    blocks = torch.split(descriptors.flatten(0, 2), ROWS)  # (ROWS, C) each
     mean = sums.mean.to(descriptors)
 
     def covariance_times(vector: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -4,14 +4,12 @@ Object-aware attention (3.1) says of each pixel whether it is foreground: a memo
 pixel's own classifier, and sparsity holds the map back. Part-aware attention (3.2) finds K parts on the foreground and
 classifies the image from them. Classification needs the foreground, sparsity silences the rest (3.3).
 
-Deviations, with GT-known at 0.5 of a trial on 10 classes of CUB (EfficientNet-Lite0 at 224 pixels, backbone fixed, 7 to
-12 epochs; plain activation maps 41, 62 at their best threshold):
-- The foreground module sees X centred and scaled per channel. What all pixels share of X, never negative, otherwise
-  moves M as a whole: 21 without, 69 with (75 at lambda_spa 0.2; in so few steps 0.04 does little).
+Deviations (trials: docs/papers/fam.md):
+- The foreground module sees X centred and scaled per channel, as what all pixels share of X moves M as a whole.
 - Parts pool the foreground features of Eq. 5; Eq. 7 names X, of which M can leave out all at no loss (`pooled`).
 - Part discovery starts with far-apart weights; from the usual ones all parts stay alike, where L_div has no slope.
-- As written, Eq. 1 trains too, but its similarities, which may be negative, reached 578; the default is a softmax.
-Optimiser and schedule are ours, the paper names none; its box threshold is 0.5 (4.2). The heads run in float32.
+- Similarities are a softmax by default; as written in Eq. 1 they may be negative.
+- Optimiser and schedule are ours, the paper names none. The heads run in float32.
 """
 
 from typing import Literal, NamedTuple
@@ -89,7 +87,7 @@ def similarities(queries: Tensor, keys: Tensor, normalisation: Normalisation) ->
         keys: `(N, d)`.
         normalisation: what makes the sum 1.
     """
-    beta: Tensor = torch.einsum("bdhw,nd->bnhw", queries, keys) / keys.shape[1] ** 0.5
+    beta: Tensor = torch.einsum("bdhw,nd->bnhw", queries, keys) / keys.shape[1] ** 0.5  # (B, N, h, w)
     if normalisation == "softmax":
         return beta.softmax(1)
     total = beta.sum(1, keepdim=True)
@@ -107,7 +105,7 @@ def read_memory(x: Tensor, similarity: Tensor, values: Tensor) -> Tensor:
         similarity: `(B, N, h, w)`.
         values: `(N, C)`.
     """
-    return (similarity * torch.einsum("bchw,nc->bnhw", x, values)).sum(1)
+    return (similarity * torch.einsum("bchw,nc->bnhw", x, values)).sum(1)  # (B, N, h, w) to (B, h, w)
 
 
 class PlainForeground(nn.Sequential):
@@ -132,7 +130,7 @@ def sparsity(foreground: Tensor) -> Tensor:
 
 def pool_parts(x: Tensor, attention: Tensor) -> Tensor:
     """Part features P `(B, K, C)`: the mean of `x (B, C, h, w)` times each map of `attention (B, K, h, w)` (Eq. 7)."""
-    return torch.einsum("bchw,bkhw->bkc", x, attention) / attention[0, 0].numel()
+    return torch.einsum("bchw,bkhw->bkc", x, attention) / attention[0, 0].numel()  # (B, K, C)
 
 
 def diversity(parts: Tensor) -> Tensor:
@@ -142,7 +140,7 @@ def diversity(parts: Tensor) -> Tensor:
     """
     count = parts.shape[1]
     direction = functional.normalize(parts, dim=2, eps=EPSILON)
-    cosines = direction @ direction.mT
+    cosines = direction @ direction.mT  # (B, K, K)
     others = cosines.sum((1, 2)) - cosines.diagonal(dim1=1, dim2=2).sum(1)
     return others.mean() / max(1, count * (count - 1))
 
@@ -195,7 +193,7 @@ class FamNet(OnBackbone):
     def attend(self, x: Tensor) -> Fam:
         """Both modules on features `(B, C, h, w)`: Eqs. 3, 5 to 7 and 9, and the classifier."""
         foreground = torch.sigmoid(self.locate(self.centre(x)))
-        masked = x * foreground[:, None]
+        masked = x * foreground[:, None]  # (B, C, h, w)
         attention = torch.sigmoid(self.discover(masked))
         parts = pool_parts(x if self.pooled == "features" else masked, attention)
         scores = parts.new_zeros(*parts.shape[:2], 1) if self.importance is None else self.importance(parts)

@@ -8,8 +8,9 @@ of the authors' released code.
 In this project everything is a map, so the box becomes one: the part of each cell of a grid that it covers. At any
 threshold near one half the map gives the box back to a fraction of a cell.
 
-Deviations: the released code crops at random sizes, we at one (or not at all); it has dropout in VGG16's own fully
-connected layers, which are gone here.
+Deviations:
+- The released code crops at random sizes, ours at one (or not at all).
+- It has dropout in VGG16's own fully connected layers, which are gone here.
 """
 
 import numpy as np
@@ -93,10 +94,10 @@ def coverage(boxes: Tensor, resolution: int) -> Tensor:
         resolution: side of the grid, in cells.
     """
     edges = torch.arange(resolution, device=boxes.device)
-    low = boxes[:, :2, None] * resolution
+    low = boxes[:, :2, None] * resolution  # (B, 2, 1): x and y, in cells
     high = low + boxes[:, 2:, None] * resolution
     x, y = (torch.minimum(high, edges + 1) - torch.maximum(low, edges)).clamp(0, 1).unbind(1)
-    return y[:, :, None] * x[:, None, :]
+    return y[:, :, None] * x[:, None, :]  # (B, r, 1) * (B, 1, r)
 
 
 def psol_maps(model: nn.Module, images: Tensor, _: Tensor) -> Tensor:

@@ -114,6 +114,7 @@ def _read(
     for key in keys:
         if key not in rows:
             raise InputError(f"{store.path}: no map of image {image_id!r} for label {key[1]}; cues need one per label")
+    # no key at all gives (0, h, w)
     return np.array([store[rows[key]] for key in keys], dtype=np.float32).reshape(-1, *store.shape)
 
 

@@ -16,10 +16,8 @@ Deviations:
 - Decays of the rank pooling, for 41x41 positions, are stretched to maps of another size: the same share counts.
 - Pictures are antialiased as they shrink to the CRF's size.
 - A class that an image shows counts in *expand* even where a crop has cut it off.
-- *constrain* may begin after some steps (`constrain_after`). A CRF makes the least preference certain, and with random
-  layers the first preferences mean nothing: a network on frozen EfficientNet-Lite0 features of 160 images of the demo
-  (8 classes, 130 steps) lost the background for good when it began at once, test mIoU 6; 11 without *constrain*, 18
-  when it began at step 60. Both CRF gradients gave the same.
+- *constrain* may begin after some steps (`constrain_after`; trials: docs/papers/two_phase.md). A CRF makes the least
+  preference certain, and with random layers the first preferences mean nothing.
 """
 
 from collections.abc import Callable, Sequence
@@ -169,7 +167,7 @@ def weighted_rank_pooling(maps: Tensor, decay: float) -> Tensor:
 
     A decay of 0 is the maximum, 1 the mean. It is for `POSITIONS` ranks: with n the exponent is `j * POSITIONS / n`.
     """
-    ordered = maps.flatten(-2).sort(-1, descending=True).values
+    ordered = maps.flatten(-2).sort(-1, descending=True).values  # (..., h * w)
     count = ordered.shape[-1]
     ranks = torch.arange(count, dtype=maps.dtype, device=maps.device) * (POSITIONS / count)
     weights = torch.full_like(ranks, decay) ** ranks

@@ -4,14 +4,14 @@ Every pixel of a map is a sample weighted by its response. Mean, variance and co
 two-dimensional Gaussian, which is joined to the map; two thresholds then cut the result into foreground, background
 and ignored pixels.
 
-Deviations: a map is divided by its maximum first; Eq. 6 is a density, whose peak is far below 1, so it is divided by
-its peak; "values larger than 0.7 are regarded as the foreground" (4.2) is read as: the Gaussian counts where it exceeds
-that value.
+The paper has one Gaussian over the whole map, its released code one for each connected region of middling scores, with
+a tenth of the covariance.
 
-The paper has one Gaussian over the whole map. Its released code has one for each connected region of middling scores,
-with a tenth of the covariance; its rule for the labels (foreground where the map or a Gaussian exceeds .25, background
-where the map is below .01) is the paper's with `enhancement` and `foreground` .25 and `background` .01. Where both
-sides of that rule hold, foreground wins here.
+Deviations:
+- A map is divided by its maximum first.
+- Eq. 6 is a density, whose peak is far below 1, so it is divided by its peak.
+- "Values larger than 0.7 are regarded as the foreground" (4.2): the Gaussian counts where it exceeds that value.
+- Where both sides of the released code's rule for labels hold, foreground wins.
 """
 
 from typing import Literal
@@ -79,19 +79,22 @@ def gaussian_prior(maps: Tensor, spread: float = 1.0) -> Tensor:
     y = torch.arange(height, dtype=torch.float32, device=maps.device)
     x = torch.arange(width, dtype=torch.float32, device=maps.device)
     maps = maps.float()
-    by_row = maps.sum(2)
-    total = by_row.sum(1, keepdim=True)
+    by_row = maps.sum(2)  # (B, h)
+    total = by_row.sum(1, keepdim=True)  # (B, 1)
     by_row, by_column = (sums / total.clamp_min(TINY) for sums in (by_row, maps.sum(1)))
+    # (h,) - (B, h) @ (h, 1): the distance of each row from a map's mean, (B, h); of each column, (B, w)
     from_mean_y, from_mean_x = y - by_row @ y[:, None], x - by_column @ x[:, None]
 
     def sigma(weights: Tensor, from_mean: Tensor) -> Tensor:
         return (spread * (weights * from_mean**2).sum(1, keepdim=True)).clamp_min(0.25).sqrt()
 
     v, u = from_mean_y / sigma(by_row, from_mean_y), from_mean_x / sigma(by_column, from_mean_x)
+    # sum over pixels of v_h * map_hw * u_w: (B,), then (B, 1)
     rho = spread * torch.einsum("bh,bhw,bw->b", v, maps, u)[:, None] / total.clamp_min(TINY)
     rho = rho.clamp(-0.99, 0.99)
     # Theta / (1 - rho^2) = u^2 + ((v - rho u) / sqrt(1 - rho^2))^2
     across = torch.rsqrt(1 - rho**2)
+    # (B, h, 1) - (B, 1, w): (B, h, w)
     exponent = ((v * across)[:, :, None] - (rho * u * across)[:, None, :]).square_().add_((u**2)[:, None, :])
     return exponent.mul_(-0.5).exp_().mul_((total > TINY)[:, :, None])
 

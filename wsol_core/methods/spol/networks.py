@@ -7,9 +7,9 @@ are cut, and the rest is divided by its maximum. With one stage, no attention an
 class activation map of Zhou et al.
 
 MFF-Net 2 says foreground or background at each position of the fused features; it learns from tri-state pseudo labels
-(`gaussian`), whose ignored pixels carry no loss (Eq. 7).
+(`gaussian`), whose ignored pixels carry no loss (Eq. 7). The network is in `heads/mff_net.py`.
 
-Deviation: MFF-Net 2's logits are resized to the pseudo labels' resolution. The network is in `heads/mff_net.py`.
+Deviation: MFF-Net 2's logits are resized to the pseudo labels' resolution.
 """
 
 from typing import Literal
@@ -34,8 +34,8 @@ class CamParams(MFFParams):
     """of the last stage: the paper's sum of two cross entropies (3.5); the released code's for CUB, see
     `classification_loss`; or none (Table 3)"""
     maps: Classes = "label"
-    """whose class the activation map is: the image's label's; the one that the network itself says; or all classes',
-    weighted by their probabilities"""
+    """class of the activation map: `label` (ground truth), `predicted` (argmax) or `class_agnostic` (softmax-weighted
+    sum)"""
 
 
 class SegmentationParams(MFFParams):
@@ -54,12 +54,12 @@ class ClassificationNet(MFFNet):
         """Class logits `(B, classes)` float32: of each head, and at the end those of the auxiliary classifier."""
         pyramid = self.backbone(images)
         fused = fuse(self.stages(pyramid), self.fusion)
-        deepest = pyramid[self.levels[-1]].float().mean((2, 3), keepdim=True)
+        deepest = pyramid[self.levels[-1]].float().mean((2, 3), keepdim=True)  # (B, C, 1, 1)
         return self.pooled_logits(fused) + [last(deepest).flatten(1).float() for last in self.last]
 
     def pooled_logits(self, fused: list[Tensor]) -> list[Tensor]:
         """Class logits `(B, classes)` of each head, from the average over positions (SPOL Eqs. 1 and 3)."""
-        pooled = [features.mean((2, 3), keepdim=True) for features in fused]
+        pooled = [features.mean((2, 3), keepdim=True) for features in fused]  # (B, C, 1, 1) each
         return [logits.flatten(1) for logits in self.classify(pooled)]
 
 
@@ -105,8 +105,8 @@ def segmentation_loss(model: nn.Module, batch: Batch) -> Tensor:
 
     `batch.targets (B, h, w)` hold 0, 1 or 255 (ignored). With several heads their losses are added.
     """
-    logits = torch.stack(model(batch.inputs), dim=1)
-    logits = functional.interpolate(logits, batch.targets.shape[1:], mode="bilinear")
+    logits = torch.stack(model(batch.inputs), dim=1)  # (B, heads, h, w)
+    logits = functional.interpolate(logits, batch.targets.shape[1:], mode="bilinear")  # at the labels' resolution
     known = (batch.targets != IGNORE)[:, None].expand_as(logits).to(logits.dtype)
     targets = batch.targets[:, None] * known
     return functional.binary_cross_entropy_with_logits(logits, targets, weight=known) * logits.shape[1]
@@ -167,5 +167,6 @@ def activations(features: Tensor, shares: Tensor, weights: Tensor) -> Tensor:
         weights: `(classes, C)`, float32.
     """
     with torch.autocast(features.device.type, enabled=False):
+        # (B, M, classes) @ (classes, C): a weight per map and channel; then (B, M, h, w)
         maps = torch.einsum("bmc,bchw->bmhw", shares @ weights, features).relu()
     return maps / maps.amax((2, 3), keepdim=True).clamp(min=torch.finfo(maps.dtype).tiny)

@@ -43,4 +43,4 @@ def gradients(model: OnBackbone, images: Tensor, scores: Scores, level: int) -> 
 def median(maps: Tensor) -> Tensor:
     """Maps `(B, h, w)` under a median over 3x3 positions; beyond the border its values go on."""
     padded = functional.pad(maps[:, None], (1, 1, 1, 1), mode="replicate")[:, 0]
-    return padded.unfold(1, 3, 1).unfold(2, 3, 1).flatten(3).median(3).values
+    return padded.unfold(1, 3, 1).unfold(2, 3, 1).flatten(3).median(3).values  # windows (B, h, w, 9)

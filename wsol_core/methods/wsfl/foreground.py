@@ -41,7 +41,7 @@ class PixelClassifier(OnBackbone):
     def forward(self, images: Tensor) -> Tensor:
         """Logits of the foreground."""
         logits: Tensor = self.head(self.backbone(images)[self.level])
-        return logits.squeeze(1)
+        return logits.squeeze(1)  # (B, 1, h, w) to (B, h, w)
 
 
 def build(params: ForegroundParams) -> PixelClassifier:
