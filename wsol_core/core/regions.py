@@ -28,6 +28,10 @@ def upsample(score_map: FloatArray, height: int, width: int) -> npt.NDArray[np.f
 
     The same as `torch.nn.functional.interpolate(..., mode="bilinear", align_corners=False)`, smaller targets included
     (no averaging).
+
+    Example:
+        >>> upsample(np.array([[0.0, 1.0]]), 1, 4).tolist()
+        [[0.0, 0.25, 0.75, 1.0]]
     """
     source = np.ascontiguousarray(score_map, dtype=np.float32)
     return np.asarray(cv2.resize(source, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.float32)
@@ -40,6 +44,13 @@ def rescale(grid: npt.NDArray[np.float32], scale: Scale) -> npt.NDArray[np.float
     the pixels whose score is lower; so at a threshold t the highest 1 - t of the pixels are above it, fewer where
     scores are equal, and of a constant map none. `otsu`: linearly from the lowest score, 0, to the map's own
     `otsu_threshold`, .5, and from there to the highest score, 1; zeros where the map is constant.
+
+    Example:
+        >>> grid = np.array([[0, 0.25, 0.375, 0.5]], dtype=np.float32)
+        >>> rescale(grid, "maximum").tolist()
+        [[0.0, 0.5, 0.75, 1.0]]
+        >>> rescale(grid, "percentile").tolist()
+        [[0.0, 0.25, 0.5, 0.75]]
     """
     if scale == "value":
         return grid
@@ -88,6 +99,13 @@ def find_components(binary: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[Any], np
     """The 8-connected components of `(h, w)`: the number of each pixel's, from 1, and a row of OpenCV's for each.
 
     A row is `left, top, width, height, pixels`; 0 stands for the pixels that are not set and has no row.
+
+    Example:
+        >>> numbers, rows = find_components(np.array([[1, 0, 0], [0, 1, 0], [0, 0, 0], [1, 1, 1]], dtype=bool))
+        >>> numbers.tolist()
+        [[1, 0, 0], [0, 1, 0], [0, 0, 0], [2, 2, 2]]
+        >>> rows.tolist()
+        [[0, 0, 2, 2, 2], [0, 3, 3, 1, 3]]
     """
     label_type = cv2.CV_16U if binary.size < PIXELS_FOR_16_BITS else cv2.CV_32S
     pixels = np.ascontiguousarray(binary).view(np.uint8)
@@ -100,6 +118,10 @@ def largest_component_box(binary: npt.NDArray[np.bool_]) -> GridBox | None:
 
     Between components of one size the box that starts highest wins, then leftmost, then the lower, then the narrower
     one. None where nothing is set.
+
+    Example:
+        >>> largest_component_box(np.array([[1, 0, 0], [0, 0, 1], [0, 1, 1]], dtype=bool))
+        (1, 1, 3, 3)
     """
     _, components = find_components(binary)
     if len(components) == 0:
@@ -126,6 +148,11 @@ def boxes_at_thresholds(
         height: of the original image, pixels.
         resolution: side of the square grid on which components are found.
         scale: what the thresholds are held against, see `rescale`.
+
+    Example:
+        >>> score_map = np.array([[0.0, 0.0], [0.4, 0.8]])
+        >>> boxes_at_thresholds(score_map, np.array([0.2, 0.6]), 100, 50, 2).tolist()
+        [[0.0, 25.0, 100.0, 50.0], [50.0, 25.0, 100.0, 50.0]]
     """
     grid = rescale(upsample(score_map, resolution, resolution), scale)
     below = np.searchsorted(np.asarray(thresholds, dtype=np.float32), grid.ravel(), side="left")
@@ -167,6 +194,10 @@ def map_box(
     The map `(h, w)` is upsampled to `resolution x resolution` and rescaled; the box is that of the largest component of
     its pixels above `threshold`, scaled to the image. Where no pixel is above it (an empty map), or every pixel is (a
     constant map), the box is the whole image.
+
+    Example:
+        >>> map_box(np.array([[0.0, 0.0], [0.4, 0.8]]), 0.6, 100, 50, 2).tolist()
+        [50.0, 25.0, 100.0, 50.0]
     """
     box: Boxes = boxes_at_thresholds(score_map, np.array([threshold]), width, height, resolution, scale)[0]
     return box
@@ -187,6 +218,14 @@ def map_boxes(
     and sure component comes before a small one with a high peak. Equal ones stand in the order of
     `largest_component_box`. Components smaller than `min_area`, a share of the map, are left out unless all are; then
     the largest ones stay. Where no pixel is above the threshold, the whole image is the one box, so C is never 0.
+
+    Example:
+        >>> score_map = np.array([[1.0, 0.0, 0.5, 0.0], [0.0] * 4, [0.0] * 4, [0.0] * 4])
+        >>> boxes, scores = map_boxes(score_map, 0.25, 40, 40, 4)
+        >>> boxes.tolist()
+        [[0.0, 0.0, 10.0, 10.0], [20.0, 0.0, 30.0, 10.0]]
+        >>> scores.tolist()
+        [0.0625, 0.03125]
     """
     grid = upsample(score_map, resolution, resolution)
     numbers, components = find_components(rescale(grid, scale) > np.float32(threshold))
