@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from tests.test_pipeline import PROJECT, copy_project, run
+from wsol_core.configuration.presets import merge
 from wsol_core.core.map_store import MapStore
 from wsol_core.data.index import read_annotations, read_index
 from wsol_core.datasets.demo import render_set
@@ -19,9 +20,11 @@ CLASSES = ["bird", "fruit", "vehicle"]
 SMALL = {
     "ddt": {"image_side": 224},
     "pseudo_masks": {"resolution": 7},
-    "foreground": {"training": {"epochs": 2, "batch": 16, "image_side": 112, "resize": 0}},
-    "gaussian": {"resolution": 28},
-    "segmentation": {"sources": ["foreground"], "network": {"training": {"epochs": 1, "batch": 16, "image_side": 112}}},
+    "networks": {
+        "foreground": {"training": {"epochs": 2, "batch": 16, "image_side": 112, "resize": 0}},
+        "segmentation-foreground": {"training": {"epochs": 1, "batch": 16, "image_side": 112}},
+    },
+    "gaussian_labels": {"gaussian-foreground": {"resolution": 28}},
     "calibrate": {"step": 0.1},
     "localize": {"resolution": 112},
     "report": {"images": 3, "side": 80},
@@ -57,7 +60,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_sixty_photographs_to_boxes(photographs: Path, tmp_path: Path) -> None:
     project = copy_project(tmp_path / "project")
     preset = project / "presets/folder.yaml"
-    preset.write_text(yaml.safe_dump(yaml.safe_load(preset.read_text()) | SMALL))
+    preset.write_text(yaml.safe_dump(merge(yaml.safe_load(preset.read_text()), SMALL)))
     work = partial(run, project, XDG_CONFIG_HOME=str(tmp_path / "config"))
 
     work("wsol", "use", "folder", "--root", str(photographs))
@@ -86,12 +89,12 @@ def check_boxes(project: Path) -> None:
     index = read_index(data / "index.parquet")
     assert len(index.table) == 60
     assert index.classes == tuple(CLASSES)
-    assert read_annotations(data / "annotations.parquet").empty
+    assert read_annotations(data / "truth/annotations.parquet").empty
     assert "torn" in (data / "skipped.csv").read_text()
     ids = index.table["image_id"].tolist()
     sizes = index.table.set_index("image_id")
     for method in METHODS:
-        with MapStore(data / f"maps/{method}.h5") as maps:
+        with MapStore(data / f"outputs/{method}/maps.h5") as maps:
             assert maps.image_ids.tolist() == ids
         boxes = pd.read_parquet(data / f"boxes/{method}.parquet")
         assert boxes["image_id"].tolist() == ids
