@@ -10,9 +10,9 @@ from wsol_core.configuration.parameters import Parameters
 from wsol_core.core.params import Block
 
 HEADER = """\
-# Every parameter of the pipeline, written by `wsol use {preset}` from presets/; it drops what is changed here by hand, and
-# says so. `dvc exp run -S key=value` tries a value. Device, number of processes and the place of a data set outside the
-# project are no parameters: see the guide.
+# Every parameter of the pipeline, written by `wsol use {preset}` from presets/; the next `wsol use` drops what is changed
+# here by hand, and says so. `dvc exp run -S key=value` tries a value. Device, number of processes and the place of a data
+# set outside the project are no parameters.
 """
 WIDTH = 120
 INDENT = 2
@@ -66,8 +66,7 @@ def _entry(key: str, value: Any, comment: str, top: str, indent: int, shown: set
 def _is_plain(block: Block, top: str, shown: set[Comment]) -> bool:
     """Whether all is values whose comments have stood before."""
     return all(
-        not isinstance(value, Block) and (top, key, _description(block, key)) in shown
-        for key, value in _fields(block)
+        not isinstance(value, Block) and (top, key, _description(block, key)) in shown for key, value in _fields(block)
     )
 
 

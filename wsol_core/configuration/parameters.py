@@ -74,7 +74,9 @@ def _typed(kind: str, entry: Callable[[Any, str], E]) -> Callable[[Any], Any]:
     def validate(content: Any) -> Any:
         if not isinstance(content, Mapping):
             return content
-        return {name: each if isinstance(each, Block) else entry(each, f"{kind}.{name}") for name, each in content.items()}
+        return {
+            name: each if isinstance(each, Block) else entry(each, f"{kind}.{name}") for name, each in content.items()
+        }
 
     return validate
 
@@ -112,36 +114,36 @@ class Parameters(Block):
     """pseudo boxes from image labels (WSFL 3.3.1)"""
     pseudo_masks: PseudoMaskParams = PseudoMaskParams()
     """low-resolution masks of the pseudo boxes (WSFL 3.3.2)"""
-    gaussian_labels: dict[Name, GaussianParams] = {}
+    gaussian_labels: dict[Name, GaussianParams] = Field(default={})
     """tri-state pseudo labels from maps (SPOL 3.4), by NAME of data/localization/targets/NAME.h5"""
-    gradient_masks: dict[Name, MaskParams] = {}
+    gradient_masks: dict[Name, MaskParams] = Field(default={})
     """masks from maps (BC-CT 3.2), by NAME of data/localization/targets/NAME.h5"""
-    cues: dict[Name, CueParams] = {}
+    cues: dict[Name, CueParams] = Field(default={})
     """localization cues (SEC; Two-Phase 4.2), by NAME of data/detection/targets/NAME.h5"""
-    oracle_masks: dict[Name, OracleParams] = {}
+    oracle_masks: dict[Name, OracleParams] = Field(default={})
     """ground truth as targets, for upper bounds (WSFL, Table 1), by NAME oracle-..."""
 
-    networks: Annotated[
-        dict[Name, SerializeAsAny[NetworkParams]], BeforeValidator(_typed("networks", _network))
-    ] = {}
+    networks: Annotated[dict[Name, SerializeAsAny[NetworkParams]], BeforeValidator(_typed("networks", _network))] = (
+        Field(default={})
+    )
     """networks that are trained, by NAME of data/models/NAME.safetensors and data/SET/outputs/NAME"""
-    transfer: dict[Name, TransferParams] = {}
+    transfer: dict[Name, TransferParams] = Field(default={})
     """networks that see another data set than their own too, by NAME in `networks`"""
     inference: InferenceParams = InferenceParams()
     """maps of every network, averaged over views of an image"""
 
-    import_maps: dict[Name, ImportParams] = {}
+    import_maps: dict[Name, ImportParams] = Field(default={})
     """score maps of others, by METHOD"""
     refined: Names = ()
     """methods whose maps are refined by dense CRF: METHOD gives METHOD-crf (extra `crf`)"""
     crf: RefineParams = RefineParams()
     """dense CRF of `refined`"""
-    votes: dict[Name, VotingParams] = {}
+    votes: dict[Name, VotingParams] = Field(default={})
     """maps of two methods merged by weighted map voting (Two-Phase, Eq. 5), by METHOD"""
-    segments: dict[Name, SegmentParams] = {}
+    segments: dict[Name, SegmentParams] = Field(default={})
     """label masks from maps of classes by dense CRF, held against the true ones, by NAME"""
 
-    methods: dict[Name, MethodParams] = {}
+    methods: dict[Name, MethodParams] = Field(default={})
     """localization methods that are calibrated, turned into boxes and evaluated, by METHOD of outputs/METHOD"""
     class_scores: Names = ()
     """networks whose class scores name the class of a box, for Top-1 and Top-5 localization"""
@@ -150,27 +152,27 @@ class Parameters(Block):
     localize: LocalizeParams = LocalizeParams()
     """how maps become boxes"""
 
-    selective_search: dict[Name, SearchParams] = {}
+    selective_search: dict[Name, SearchParams] = Field(default={})
     """proposals (boxes that may hold an object) by selective search, by SOURCE"""
-    proposal_files: dict[Name, FileParams] = {}
+    proposal_files: dict[Name, FileParams] = Field(default={})
     """proposals of others, by SOURCE"""
-    map_proposals: dict[Name, MapProposalParams] = {}
+    map_proposals: dict[Name, MapProposalParams] = Field(default={})
     """proposals around regions of a method's maps, by SOURCE"""
     proposals: ProposalParams = ProposalParams()
     """source that detection uses; the recall of all sources is measured"""
     objectness: ObjectnessParams = ObjectnessParams()
     """mean of a map inside each proposal (WSFL 3.5)"""
-    oracle_objectness: dict[Name, OracleParams] = {}
+    oracle_objectness: dict[Name, OracleParams] = Field(default={})
     """objectness by ground truth (WSFL, Table 3), by NAME oracle-..."""
-    proposal_features: dict[Name, ProposalFeatureParams] = {}
+    proposal_features: dict[Name, ProposalFeatureParams] = Field(default={})
     """features of each proposal from a frozen network, by NAME of data/detection/proposal_features/NAME.h5"""
     detectors: Annotated[
         dict[Name, SerializeAsAny[DetectorEntry]], BeforeValidator(_typed("detectors", detector_entry))
-    ] = {}
+    ] = Field(default={})
     """detectors from image labels, by NAME"""
     detections: Names = ()
     """detectors whose boxes are measured"""
-    heat_maps: dict[Name, str] = {}
+    heat_maps: dict[Name, str] = Field(default={})
     """maps of classes held against masks or boxes, by NAME: "STORE STORE ..."; empty for the store of its name"""
 
     report: ReportParams = ReportParams()
