@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -7,20 +8,19 @@ import pytest
 from typer.testing import CliRunner
 
 from wsol_core.cli.app import app
-from wsol_core.cli.results import update_readme
+from wsol_core.cli.results import write_pages
+from wsol_core.configuration.expand import expand
+from wsol_core.configuration.presets import preset_parameters
 
-PARAMS = """\
-preset: demo
-seed: 0
-data: {localization: {name: demo, source: data/rendered/localization}}
-segmentation: {sources: [cam, foreground]}
-"""
+ROOT = Path(__file__).parents[1]
+PARAMS = expand(preset_parameters("demo", ROOT))
+SEGMENTATION = "preset: demo\nnetworks: {segmentation-cam: {method: spol, network: segmentation}, segmentation-x: {}}\n"
 FOUND = {
     "gt_known": 0.9126, "gt_known_low": 0.88, "gt_known_high": 0.935, "gt_known_fullsup": 0.92, "gt_known_oracle": 0.93,
     "centre_box": 0.5, "threshold": 0.35, "mean_iou": 0.8, "max_box_acc_v2": 0.66, "px_ap": 0.71,
 }  # fmt: skip
 NAMES = ("gt_known", "gt_known_fullsup", "gt_known_oracle", "centre_box", "threshold")
-SEVEN = {name: FOUND[name] for name in NAMES} | {"top1_loc": None, "top5_loc": None}
+SEVEN = {name: FOUND[name] for name in NAMES} | {"top1_loc": None, "top5_loc": None, "calibrated_by": None}
 TOP = {"top1_loc": 0.725, "top5_loc": 0.875}
 
 
@@ -31,8 +31,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("COLUMNS", "200")
     (tmp_path / "presets").mkdir()
-    for name in ("params.yaml", "presets/demo.yaml"):
-        Path(name).write_text(PARAMS)
+    Path("params.yaml").write_text(PARAMS)
+    shutil.copy(ROOT / "presets/demo.yaml", "presets")
     Path("presets/tiny.yaml").write_text("seed: 5\n")
     save("demo", "ddt", {"test": FOUND, "train-fullsup": {"gt_known": 0.25}})
     save("demo", "segmentation-cam", {"test": FOUND | {"gt_known": 1.0}})
@@ -67,6 +67,7 @@ def classify(name: str, figures: object, preset: str = "demo") -> None:
 
 
 def test_json_holds_seven_figures_and_the_plain_segmentation() -> None:
+    Path("params.yaml").write_text(SEGMENTATION)
     first = {"test": SEVEN | {"gt_known": 1.0}}
     assert json.loads(run("results", "--json")) == {
         "localization": {
@@ -78,18 +79,20 @@ def test_json_holds_seven_figures_and_the_plain_segmentation() -> None:
     }
 
 
-@pytest.mark.parametrize("sources", ["", "segmentation: {sources: []}", "segmentation: {sources: [fam]}"])
-def test_json_has_no_plain_segmentation_where_the_first_source_has_none(sources: str) -> None:
-    Path("params.yaml").write_text(f"preset: demo\n{sources}\n")
+@pytest.mark.parametrize("networks", ["{}", "{cam: {network: cam}}", "{segmentation-fam: {network: segmentation}}"])
+def test_json_has_no_plain_segmentation_where_the_first_network_has_none(networks: str) -> None:
+    Path("params.yaml").write_text(f"preset: demo\nnetworks: {networks}\n")
     assert "segmentation" not in json.loads(run("results", "--json"))["localization"]
 
 
-def test_tables_are_in_percent_with_the_interval() -> None:
+def test_tables_are_in_percent_with_the_interval_the_test_split_first() -> None:
+    save("demo", "fam", {"test": FOUND | {"calibrated_by": "labels"}})
     lines = run("results", "--markdown").splitlines()
-    assert lines[0].startswith("| method | split | GT-known |")
-    assert lines[2] == "| ddt | test | 91.3 (88.0 to 93.5) | - | - | 92.0 | 93.0 | 50.0 | 0.35 | 66.0 | 71.0 |"
-    assert lines[3] == "| ddt | train-fullsup | 25.0 | - | - | - | - | - | - | - | - |"
-    assert len(lines) == 6
+    assert lines[0].startswith("| method | split | GT-known | GT-known, threshold from DDT's boxes | Top-1 |")
+    assert lines[2] == "| ddt | test | - | 91.3 (88.0 to 93.5) | - | - | 92.0 | 93.0 | 50.0 | 0.35 | 66.0 | 71.0 |"
+    assert lines[3] == "| fam | test | 91.3 (88.0 to 93.5) | - | - | - | 92.0 | 93.0 | 50.0 | 0.35 | 66.0 | 71.0 |"
+    assert lines[6] == "| ddt | train-fullsup | - | 25.0 | - | - | - | - | - | - | - | - |"
+    assert len(lines) == 7
     table = run("results")
     assert "demo" in table
     assert "91.3 (88.0 to 93.5)" in table
@@ -99,9 +102,9 @@ def test_top_k_is_that_with_the_first_classifier() -> None:
     classify("b", {"test": {"methods": {"ddt": dict.fromkeys(TOP, 0), "segmentation-cam": dict.fromkeys(TOP, 0)}}})
     classify("a", {"test": {"methods": {"ddt": TOP | {"top1_loc_low": 0.6}}, "top1_cls": 0.9}, "train-fullsup": {}})
     lines = run("results", "--markdown").splitlines()
-    assert lines[2].startswith("| ddt | test | 91.3 (88.0 to 93.5) | 72.5 | 87.5 | 92.0 |")
-    assert lines[3].startswith("| ddt | train-fullsup | 25.0 | - | - |")
-    assert lines[4].startswith("| segmentation-cam | test | 100.0 (88.0 to 93.5) | - | - |")
+    assert lines[2].startswith("| ddt | test | - | 91.3 (88.0 to 93.5) | 72.5 | 87.5 | 92.0 |")
+    assert lines[3].startswith("| segmentation-cam | test | - | 100.0 (88.0 to 93.5) | - | - |")
+    assert lines[5].startswith("| ddt | train-fullsup | - | 25.0 | - | - |")
     assert json.loads(run("results", "--json"))["localization"]["ddt"]["test"] == SEVEN | TOP
     Path("results/demo/classification/a.json").write_text("[")
     assert "a.json: not valid JSON" in error("results")
@@ -109,7 +112,7 @@ def test_top_k_is_that_with_the_first_classifier() -> None:
 
 def test_intervals_of_older_results_are_read() -> None:
     save("demo", "ddt", {"test": {"gt_known": 0.9, "gt_known_interval": [0.85, 0.95]}})
-    assert "| ddt | test | 90.0 (85.0 to 95.0) |" in run("results", "--markdown")
+    assert "| ddt | test | - | 90.0 (85.0 to 95.0) |" in run("results", "--markdown")
 
 
 def test_results_are_those_of_the_preset_in_use() -> None:
@@ -136,33 +139,37 @@ def test_bad_parameters_are_one_line(text: str) -> None:
     assert "params.yaml" in error("results")
 
 
-def test_readme_blocks_of_presets_with_results_are_rewritten() -> None:
+def test_the_pages_of_presets_with_results_are_rewritten() -> None:
     save("tiny", "ddt", {"test": {"gt_known": 0.1}})
+    pages = Path("docs/results")
+    pages.mkdir(parents=True)
     block = "# A\n<!-- results:{0} -->\nold {0}\n<!-- /results:{0} -->\nkept\n"
-    Path("README.md").write_text("".join(block.format(name) for name in ("demo", "cub", "tiny")))
-    assert "demo, tiny" in run("results", "--readme")
-    text = Path("README.md").read_text()
-    assert "| ddt | test | 91.3 (88.0 to 93.5) |" in text
-    assert "| ddt | test | 10.0 |" in text
-    assert [line for line in text.splitlines() if line.startswith("old")] == ["old cub"]
-    assert text.count("kept") == 3
-    update_readme()
-    assert Path("README.md").read_text() == text
+    for name in ("demo", "cub"):
+        (pages / f"{name}.md").write_text(block.format(name))
+    assert "demo, tiny" in run("results", "--write")
+    text = (pages / "demo.md").read_text()
+    assert "| ddt | test | - | 91.3 (88.0 to 93.5) |" in text
+    assert (text.count("kept"), text.count("old demo")) == (1, 0)
+    assert "| ddt | test | - | 10.0 |" in (pages / "tiny.md").read_text()
+    assert (pages / "cub.md").read_text() == block.format("cub")
+    write_pages()
+    assert (pages / "demo.md").read_text() == text
 
 
-def test_readme_block_must_be_closed() -> None:
+def test_a_block_of_a_page_must_be_closed() -> None:
     text = "<!-- results:demo -->\nold\n<!-- /results:tiny -->\n"
-    Path("README.md").write_text(text)
-    assert "has no `<!-- /results:demo -->` after it" in error("results", "--readme")
-    assert Path("README.md").read_text() == text
+    Path("docs/results").mkdir(parents=True)
+    Path("docs/results/demo.md").write_text(text)
+    assert "has no `<!-- /results:demo -->` after it" in error("results", "--write")
+    assert Path("docs/results/demo.md").read_text() == text
 
 
-def test_readme_is_missing() -> None:
-    assert "README.md" in error("results", "--readme")
+def test_ways_to_write_exclude_each_other() -> None:
+    assert CliRunner().invoke(app, ["results", "--json", "--write"]).exit_code == 2
 
 
 def test_use_tells_what_is_dropped_and_goes_back() -> None:
-    Path("params.yaml").write_text(PARAMS.replace("seed: 0", "seed: 9"))
+    Path("params.yaml").write_text(PARAMS.replace("\nseed: 0", "\nseed: 9"))
     done = CliRunner().invoke(app, ["use", "tiny"])
     assert done.stderr == "dropped seed: 9 (preset: 0)\n"
     assert "seed: 5" in Path("params.yaml").read_text()
@@ -176,7 +183,7 @@ def test_use_of_an_unknown_preset_or_a_root_for_nothing_is_one_line(project: Pat
 
 
 def test_root_is_remembered_for_the_named_set(project: Path) -> None:
-    sets = "data: {localization: {name: photos, source: data/localization/files.parquet}}\n"
+    sets = "data: {localization: {name: photos, source: data/localization/files.parquet, reader: folder}}\n"
     Path("presets/folder.yaml").write_text(sets)
     assert "--root PATH" in error("use", "folder")
     assert "not a folder" in error("use", "folder", "--root", str(project / "nowhere"))

@@ -1,6 +1,5 @@
 import json
 import os
-import re
 import shutil
 from importlib.metadata import version
 from pathlib import Path
@@ -9,28 +8,31 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from wsol_core.cli.app import app
+from wsol_core.configuration.expand import expand
+from wsol_core.configuration.parameters import Parameters, read_parameters
+from wsol_core.configuration.presets import preset_parameters
+from wsol_core.core.crf_params import CRFParams
 from wsol_core.core.errors import InputError
-from wsol_core.datasets.background import BackgroundParams
-from wsol_core.datasets.listing import DataParams
 from wsol_core.doctor import costs, data_sets, weights
-from wsol_core.doctor.blocks import MODELS, check_blocks, read_params
 from wsol_core.doctor.costs import Costs
 from wsol_core.doctor.examination import examine
 from wsol_core.doctor.finding import Finding
 from wsol_core.doctor.machine import check_machine, free_bytes
+from wsol_core.doctor.outputs import made_files
+from wsol_core.doctor.parameters import check_parameters
 from wsol_core.doctor.pipeline import Stage, read_pipeline, unmade_inputs
 from wsol_core.doctor.speed import Pass, Speed, crf_seconds, pass_speed, search_seconds
 from wsol_core.doctor.weights import check_versions, check_weights
-from wsol_core.refinement.crf import CRFParams
-from wsol_core.methods.ddt.colocalization import DDTParams
 from wsol_core.proposals.selective_search import SearchParams
 
 PROJECT = Path(__file__).parents[1]
-DEMO = (PROJECT / "presets/demo.yaml").read_text()
+DEMO = expand(preset_parameters("demo", PROJECT))
+PARAMS = Path("params.yaml")
 
 
 @pytest.fixture(autouse=True)
@@ -47,12 +49,20 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def edit(*changes: tuple[str, str]) -> None:
-    text = DEMO
-    for old, new in changes:
-        assert old in text
-        text = text.replace(old, new, 1)
-    Path("params.yaml").write_text(text)
+def edit(**patches: object) -> None:
+    """Lay patches over the demo's parameters; a top-level key as a keyword, `null` stays as it is."""
+
+    def laid(old: object, patch: object) -> object:
+        if not (isinstance(old, dict) and isinstance(patch, dict)):
+            return patch
+        return old | {key: laid(old.get(key), value) for key, value in patch.items()}
+
+    PARAMS.write_text(yaml.safe_dump(laid(yaml.safe_load(DEMO), patches), sort_keys=False))
+
+
+def unmade(stages: tuple[Stage, ...]) -> list[Finding]:
+    params = read_parameters(PARAMS)
+    return unmade_inputs(stages, tuple(made_files(stages, params.networks)), params.heat_maps)
 
 
 def texts(findings: list[Finding], level: str) -> list[str]:
@@ -67,38 +77,45 @@ def picture(path: Path, side: int = 40) -> None:
 # ---------------------------------------------------------------- params
 
 
-def test_every_block_that_a_stage_loads_has_its_model() -> None:
-    sources = [*(PROJECT / "stages").glob("*.py"), PROJECT / "wsol_core/engine/writer.py"]
-    found = {
-        (re.sub(r"\{[^}]*\}", "*", block), model)
-        for path in sources
-        for model, block in re.findall(r'\bload\((\w+), f?"([^"]+)"\)', path.read_text())
-    }
-    assert found == {(block, model.__name__) for block, model in MODELS.items()}
-
-
-def test_blocks_of_the_demo_are_right() -> None:
-    blocks, findings = check_blocks(read_params())
+def test_parameters_of_the_demo_are_right() -> None:
+    params, findings = check_parameters(PARAMS)
     assert findings == []
-    assert {"cam.cam", "segmentation.network", "data.detection", "classifier.efficientnet_lite0"} <= blocks.keys()
+    assert params == read_parameters(PARAMS)
 
 
 def test_all_bad_parameters_are_named() -> None:
-    changes = {
-        ("image_side: 448", "image_sied: 448"): "ddt.image_sied: unknown key; did you mean 'image_side'?",
-        ("epochs: 8", "epochs: -8"): "foreground.training.epochs: Input should be greater",
-        ("\nrefined: []", "\nrefinde: []"): "refinde: unknown key; did you mean 'refined'?",
-        ("  sources: [foreground, cam]", "  sources: foreground"): "segmentation.sources: 'foreground' is not a list",
-        ("methods: [ddt,", "methods: [ddt, ddt,"): "methods: 'ddt' twice",
-        ("\nseed: 0", "\nseed: -1"): "seed: -1 is not a whole number",
-        ("preset: demo", "preset: ../demo"): "preset: '../demo' is not a name",
-        ("heat_maps: {}", "heat_maps: [a]"): "heat_maps: ['a'] is not",
-        ("oracle: {}", "oracle: {oracle-lr: {netwrok: {}}}"): "oracle.oracle-lr.netwrok: unknown key",
-    }
-    edit(*changes)
-    found = texts(check_blocks(read_params())[1], "error")
-    for expected in changes.values():
-        assert any(text.startswith(expected) for text in found), expected
+    content = yaml.safe_load(DEMO)
+    content["ddt"]["image_sied"] = content["ddt"].pop("image_side")
+    content["networks"]["foreground"]["training"]["epochs"] = -8
+    content["networks"]["cam"]["method"] = "spoil"
+    content["gaussian_labels"]["gaussian-cam"]["foregrund"] = 0.5
+    content["refinde"] = content.pop("refined")
+    content |= {
+        "seed": -1, "preset": "../demo", "heat_maps": {"a": ["b"]}, "class_scores": "classifier",
+        "detections": ["oicr", "oicr"], "oracle_masks": {"oracle-lr": {"netwrok": {}}},
+    }  # fmt: skip
+    content["methods"]["ddt"] = {"calibrated_by": "constant", "constnat": 0.5}
+    PARAMS.write_text(yaml.safe_dump(content))
+    params, findings = check_parameters(PARAMS)
+    assert params is None
+    expected = (
+        "ddt.image_sied: unknown key; did you mean 'image_side'?",
+        "networks.foreground.training.epochs: Input should be greater",
+        "networks.cam.method: no method 'spoil'; did you mean 'spol'?",
+        "gaussian_labels.gaussian-cam.foregrund: unknown key; did you mean 'foreground'?",
+        "refinde: unknown key; did you mean 'refined'?",
+        "seed: Input should be greater",
+        "preset: String should match",
+        "heat_maps.a: Input should be a valid string",
+        "class_scores: Input should be",
+        "detections: 'oicr' twice",
+        "oracle_masks.oracle-lr.netwrok: unknown key",
+        "methods.ddt.constnat: unknown key; did you mean 'constant'?",
+    )
+    found = texts(findings, "error")
+    for text in expected:
+        assert any(each.startswith(text) for each in found), (text, found)
+    assert len(found) == len(expected)
 
 
 @pytest.mark.parametrize("text", ["a: [", "- 1"])
@@ -113,25 +130,28 @@ def test_unreadable_parameters_are_one_error(text: str) -> None:
 def test_all_inputs_of_the_demo_are_made() -> None:
     pipeline = read_pipeline()
     addresses = [stage.address for stage in pipeline.stages]
-    assert {"prepare@localization", "cam_maps@cam", "train_segmentation@foreground"} <= set(addresses)
-    assert not any(address.startswith("train_fam") for address in addresses)
-    assert unmade_inputs(pipeline.stages, {}) == []
+    assert {"prepare@localization", "maps@cam", "train@segmentation-foreground"} <= set(addresses)
+    assert not any("fam" in address for address in addresses)
+    assert unmade(pipeline.stages) == []
+    assert not any(dep.startswith(("wsol_core", "stages")) for stage in pipeline.stages for dep in stage.deps)
 
 
 def test_what_nothing_makes_is_named_once() -> None:
+    boxes = {"calibrated_by": "pseudo_boxes", "calibrated_on": "data/localization/pseudo_boxes.parquet"}
     edit(
-        ("methods: [ddt, foreground,", "methods: [ddt, foregruond,"),
-        ("class_scores: [efficientnet_lite0]", "class_scores: [fam]"),
-        ("segments: []", "segments: [sec]"),
-        ("  methods: [foreground] ", "  methods: [foreground, cam] "),
+        methods={"foregruond": boxes},
+        class_scores=["cam"],
+        segments={"sec": {"network": "sec", "splits": ["test"]}},
+        objectness={"methods": ["foreground", "cam"]},
+        heat_maps={"both": "phase-one"},
     )
-    found = texts(unmade_inputs(read_pipeline().stages, {"both": ["phase-one"]}), "error")
+    found = texts(unmade(read_pipeline().stages), "error")
     wrong = (
-        "data/localization/maps/foregruond.h5, which calibrate@foregruond and 2 more read",
-        "data/localization/scores/fam.parquet",
-        "data/detection/segments/sec",
-        "data/detection/maps/cam.h5, which score_proposals@detection-cam read",
-        "data/detection/maps/phase-one.h5, which heat_maps.both read",
+        "data/localization/outputs/foregruond/maps.h5, which calibrate@foregruond and 2 more read",
+        "data/localization/outputs/cam/classes.parquet, which evaluate_classification@cam read",
+        "data/detection/outputs/sec/maps.h5, which segments@sec read",
+        "data/detection/outputs/cam/maps.h5, which score_proposals@detection-cam read",
+        "data/detection/outputs/phase-one/maps.h5, which heat_maps.both read",
     )
     assert len(found) == len(wrong)
     for part in wrong:
@@ -140,16 +160,17 @@ def test_what_nothing_makes_is_named_once() -> None:
 
 
 def test_what_an_earlier_run_left_is_a_warning() -> None:
-    stage = Stage("calibrate", "old", (), ("data/localization/maps/old.h5",), ())
-    Path("data/localization/maps").mkdir(parents=True)
-    Path("data/localization/maps/old.h5").touch()
-    (text,) = texts(unmade_inputs([stage], {}), "warning")
-    assert "nothing makes data/localization/maps/old.h5 any more" in text
+    path = "data/localization/outputs/old/maps.h5"
+    stage = Stage("calibrate", "old", (), (path,), ())
+    Path(path).parent.mkdir(parents=True)
+    Path(path).touch()
+    (text,) = texts(unmade_inputs([stage], [], {}), "warning")
+    assert f"nothing makes {path} any more" in text
 
 
 def test_a_missing_dictionary_and_a_missing_project_are_one_line() -> None:
-    edit(("\nfam: {}", "\nfum: {}"))
-    with pytest.raises(InputError, match="fam"):
+    PARAMS.write_text(DEMO.replace("\nvotes: {}", "\nvoets: {}"))
+    with pytest.raises(InputError, match="votes"):
         read_pipeline()
     shutil.rmtree(".dvc")
     with pytest.raises(InputError, match="project's root"):
@@ -169,10 +190,15 @@ def test_only_living_processes_hold_the_lock() -> None:
 # ---------------------------------------------------------------- data
 
 
+def with_data(**sets: object) -> Parameters:
+    return Parameters.model_validate(
+        yaml.safe_load(DEMO) | {"data": sets, "transfer": {}, "objectness": {}, "report": {}}
+    )
+
+
 def look_at_folder(**changes: object) -> tuple[dict[str, data_sets.Extent], list[Finding]]:
-    params = {"name": "mine", "source": "data/localization/files.parquet", "reader": "folder"} | changes
-    block = DataParams.model_validate(params)
-    return data_sets.check_data({"data.localization": block}, [])
+    block = {"name": "mine", "source": "data/localization/files.parquet", "reader": "folder"} | changes
+    return data_sets.check_data(with_data(localization=block), [])
 
 
 def test_a_folder_is_counted(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,14 +257,17 @@ def test_no_images_and_no_root(project: Path, made: str, expected: str, monkeypa
 
 
 def test_background_images_named_as_classes(project: Path) -> None:
-    blocks, _ = check_blocks(read_params())
     picture(project / "sea/bird/1.png")
-    params = BackgroundParams(name="sea", source="sea")
-    chosen = {"data.localization": blocks["data.localization"], "demo": blocks["demo"], "background": params}
+    picture(project / "sea/waves/2.png")
+    localization = yaml.safe_load(DEMO)["data"]["localization"]
+    background = {"name": "sea", "source": "sea", "reader": "unlabelled"}
     made = ["data/rendered/localization"]
-    assert texts(data_sets.check_data(chosen, made)[1], "warning") == []
-    (text,) = texts(data_sets.check_data(chosen | {"bc.bc": params}, made)[1], "warning")
+    assert texts(data_sets.check_data(with_data(localization=localization), made)[1], "warning") == []
+    extents, findings = data_sets.check_data(with_data(localization=localization, background=background), made)
+    (text,) = texts(findings, "warning")
     assert "named as classes: bird" in text
+    assert (extents["background"].images, extents["background"].labels) == (2, 0)
+    assert "background: 2 images in sea (2 train-weaksup)" in texts(findings, "note")
 
 
 # ---------------------------------------------------------------- weights, results, machine
@@ -249,8 +278,8 @@ def test_weights_are_there_or_to_be_downloaded(project: Path, monkeypatch: pytes
     monkeypatch.setattr(weights, "try_to_load_from_cache", lambda *_: None)
 
     def found(name: str, start: str) -> list[Finding]:
-        backbone = {"name": name, "weights": start}
-        return check_weights({"ddt": DDTParams.model_validate({"backbone": backbone})})
+        none = {"networks": {}, "transfer": {}, "detectors": {}, "ddt": {"backbone": {"name": name, "weights": start}}}
+        return check_weights(Parameters.model_validate(yaml.safe_load(DEMO) | none))
 
     assert found("efficientnet_lite0", "imagenet") == found("resnet18", "none") == []
     assert "will be downloaded from https" in texts(found("vgg16", "imagenet"), "warning")[0]
@@ -318,57 +347,67 @@ def demo_costs(monkeypatch: pytest.MonkeyPatch) -> dict[str, costs.Cost]:
     monkeypatch.setenv("WSOL_WORKERS", "2")
     monkeypatch.setattr(costs, "pass_speed", known_speed)
     monkeypatch.setattr(costs, "search_seconds", lambda *_: 0.2)
-    pipeline, (blocks, _) = read_pipeline(), check_blocks(read_params())
-    extents, _ = data_sets.check_data(blocks, [out for stage in pipeline.stages for out in stage.outs])
-    return {cost.stage: cost for cost in Costs(pipeline.stages, blocks, extents)}
+    pipeline, params = read_pipeline(), read_parameters(PARAMS)
+    extents, _ = data_sets.check_data(params, [out for stage in pipeline.stages for out in stage.outs])
+    return {cost.stage: cost for cost in Costs(pipeline.stages, params, extents)}
 
 
 def test_the_demo_takes_as_long_as_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
     found = demo_costs(monkeypatch)
     assert 704 / 2 < sum(cost.seconds for cost in found.values()) < 704 * 2
     decoding = data_sets.DECODING / 2
-    training = found["train_foreground"]
+    training = found["train@foreground"]
     assert training.seconds == pytest.approx(7 + 8 * (600 / 28 + 120 / 168) + 720 * decoding)
     assert training.formula.startswith("8 epochs x 600 images / 28 a second + 8 x 120 held out / 168")
-    assert found["foreground_maps@detection"].seconds == pytest.approx(7 + 640 / 142 + 640 * decoding)
+    assert found["transfer@foreground"].seconds == pytest.approx(7 + 640 / 142 + 640 * decoding)
     assert found["selective_search@selective-search"].seconds == pytest.approx(2.5 + 640 * 0.2 / 2)
-    assert found["cam_maps@cam"].bytes == pytest.approx(2 * 1020 * 28**2 + 200 * 1020)
+    assert found["maps@cam"].bytes == pytest.approx(2 * 1020 * 28**2 + 200 * 1020)
     assert training.bytes == pytest.approx(4 * 3_400_000, rel=0.1)
 
 
 def test_views_and_methods_change_the_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
-    edit(
-        ("  flip: false", "  flip: true"),
-        ("  scales: [1.0]", "  scales: [1.0, 2.0]"),
-        ("sources: [foreground, cam]", "sources: []"),
-    )
+    content = yaml.safe_load(DEMO)
+    content["inference"] = {"flip": True, "scales": [1.0, 2.0]}
+    del content["networks"]["segmentation-cam"]
+    content["networks"]["classifier"]["ten_crop"] = True
+    content["networks"]["classifier"]["training"]["resize"] = 256
+    PARAMS.write_text(yaml.safe_dump(content))
+    found, decoding = demo_costs(monkeypatch), 1020 * data_sets.DECODING / 2
+    assert "train@segmentation-cam" not in found
+    assert found["maps@cam"].seconds == pytest.approx(7 + 10 * 1020 / 232 + decoding)
+    assert found["maps@classifier"].seconds == pytest.approx(7 + 10 * 1020 / 232 + decoding)
+
+
+def test_gradients_and_background_images_cost_their_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    binary = {"method": "bcct", "network": "binary", "background": "data/background/index.parquet", "output_stride": 16,
+              "training": {"epochs": 2, "lr_backbone": 0.0, "lr_head": 0.05}}  # fmt: skip
+    content = yaml.safe_load(DEMO)
+    background = {"name": "sea", "source": "data/rendered/background", "reader": "unlabelled"}
+    content["networks"]["bc"], content["data"]["background"] = binary, background
+    content["rendered"].append("background")
+    PARAMS.write_text(expand(Parameters.model_validate(content)))
+    found, decoding = demo_costs(monkeypatch), data_sets.DECODING / 2
+    assert found["train@bc"].seconds == pytest.approx(7 + 2 * (1200 / 168 + 120 / 168) + 1320 * decoding)
+    assert found["maps@bc"].seconds == pytest.approx(7 + 1020 / 28 + 1020 * decoding)
+    assert found["maps@bc"].bytes == 2 * 1020 * 56**2
+    assert found["render_demo@background"].bytes == 0.35 * 120 * 256**2
+
+
+def test_proposals_of_frozen_features_cost_a_small_picture_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = yaml.safe_load(DEMO)
+    content["proposal_features"] = {"lite0": {"backbone": {"weights": "none"}, "level": -4}}
+    network = {"method": "oicr", "training": {"epochs": 3, "batch": 4, "lr_head": 0.01}}
+    features = "data/detection/proposal_features/lite0.h5"
+    content["detectors"]["linear"] = {"sees": features, "network": network}
+    content["detections"].append("linear")
+    PARAMS.write_text(expand(Parameters.model_validate(content)))
     found = demo_costs(monkeypatch)
-    assert "train_segmentation@cam" not in found
-    assert found["cam_maps@cam"].seconds == pytest.approx(7 + 10 * 1020 / 232 + 1020 * data_sets.DECODING / 2)
-
-
-LINEAR = """
-  linear:
-    network: {descriptions: lite0, method: oicr, proposals: proposals, training: {epochs: 3, batch: 4, lr_head: 0.01}}
-    detect: {}
-"""
-
-
-def test_described_proposals_cost_a_small_picture_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    edit(
-        (
-            "descriptions: {} ",
-            "descriptions: {lite0: {backbone: {name: efficientnet_lite0, weights: none}, level: -4}} ",
-        ),
-        ("linear_detectors: {} ", f"linear_detectors:{LINEAR}"),
-        ("detections: [oicr]", "detections: [oicr, linear]"),
-    )
-    found = demo_costs(monkeypatch)
-    described = found["describe_proposals@lite0"]
+    described = found["proposal_features@lite0"]
     assert described.seconds == pytest.approx(7 + 640 * (1 / 232 + 300 / 232 + data_sets.DECODING / 2))
     assert described.bytes == 2 * 640 * 300 * 1280
-    assert found["train_linear_detector@linear"].seconds == pytest.approx(7 + 3 * 440 * 0.01)
-    assert found["detect_linear@linear"].seconds == pytest.approx(7 + 640 * 0.01)
+    assert found["train_detector@linear"].seconds == pytest.approx(7 + 3 * 440 * 0.01)
+    assert found["detect@linear"].seconds == pytest.approx(7 + 640 * 0.01)
+    assert found["train_detector@oicr"].formula.startswith("5 epochs x 400 images")
 
 
 # ---------------------------------------------------------------- the command
@@ -380,10 +419,11 @@ def test_exit_codes_and_json() -> None:
     content = json.loads(done.stdout)
     assert content["total"] is None
     assert {finding["level"] for finding in content["findings"]} <= {"warning", "note"}
-    edit(("methods: [ddt, foreground,", "methods: [ddt, foregruond,"))
+    index = "data/localization/index.parquet"
+    edit(methods={"foregruond": {"calibrated_by": "otsu", "calibrated_on": index}})
     done = CliRunner().invoke(app, ["doctor", "--quick"])
     assert done.exit_code == 1
-    assert done.stdout.startswith("error: params: nothing makes data/localization/maps/foregruond.h5")
+    assert done.stdout.startswith("error: params: nothing makes data/localization/outputs/foregruond/maps.h5")
     assert CliRunner().invoke(app, ["doctor", "--slow"]).exit_code == 2
 
 

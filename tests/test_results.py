@@ -1,4 +1,4 @@
-"""Figures of heat maps and segmentations beside those of boxes: table, JSON, Markdown, README."""
+"""Figures of heat maps and segmentations beside those of boxes: table, JSON, Markdown, pages."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from wsol_core.cli.app import app
-from wsol_core.cli.results import as_json, as_markdown, read_results, sections, update_readme
+from wsol_core.cli.results import as_json, as_markdown, read_results, sections, write_pages
 from wsol_core.core.errors import InputError
 
 ONE = {
@@ -24,7 +24,11 @@ AP = {"ap_voc07": 0.469, "ap_voc07_low": 0.44, "ap_voc07_high": 0.5, "ap_voc10":
 CORLOC = {"corloc": 0.6, "corloc_low": 0.58, "corloc_high": 0.625, "best_proposal_corloc": 0.3}
 RECALL = {"recall_100": 0.793, "recall_2000": 0.95, "average_recall_100": 0.472, "objects": 647}
 FILES: dict[str, Any] = {
-    "localization/ddt": {"test": {"gt_known": 0.9}},
+    "localization/ddt": {
+        "train-fullsup": {"gt_known": 0.8},
+        "test": {"gt_known": 0.9, "calibrated_by": "pseudo_boxes"},
+    },
+    "localization/fam": {"test": {"gt_known": 0.7, "calibrated_by": "otsu"}},
     "heat_maps/phases": {"test": {"stores": {"one": ONE, "two": TWO}, "peak_distance": {"one to two": APART}}},
     "segmentation/sec": {
         "test": {"miou": 0.5312, "miou_low": 0.5, "miou_high": 0.6, "images": 3},
@@ -68,7 +72,13 @@ def save(project: Path, *names: str) -> None:
 def test_a_markdown_table_for_each_kind(tmp_path: Path) -> None:
     save(tmp_path, *FILES)
     boxes, rest = as_markdown(read_results("demo", tmp_path)).split("\n\n", 1)
-    assert boxes.splitlines()[2].startswith("| ddt | test | 90.0 |")
+    lines = boxes.splitlines()
+    assert lines[0].startswith("| method | split | GT-known | GT-known, threshold from DDT's boxes | Top-1 |")
+    assert [line[:38] for line in lines[2:]] == [
+        "| ddt | test | - | 90.0 | - | - | - | ",
+        "| fam | test | 70.0 | - | - | - | - | ",
+        "| ddt | train-fullsup | - | 80.0 | - |",
+    ]
     assert rest.startswith(f"{HEAT_MAPS}\n\n{SEGMENTATION}\n\n{DETECTION}\n\n| set | proposals | split | recall 100 |")
     assert rest.endswith(RECALLS)
 
@@ -84,7 +94,7 @@ def test_a_kind_without_figures_has_no_table(tmp_path: Path) -> None:
 
 def test_json_holds_the_figures_of_the_tables(tmp_path: Path) -> None:
     save(tmp_path, *FILES)
-    found = json.loads(as_json(read_results("demo", tmp_path), ["cam"]))
+    found = json.loads(as_json(read_results("demo", tmp_path), ""))
     assert list(found) == ["localization", "heat_maps", "segmentation", "detection", "proposals"]
     assert found["heat_maps"] == {"phases": {"test": {
         "stores": {"one": {key: ONE[key] for key in ONE if key != "saliency_pairs"}, "two": TWO},
@@ -97,19 +107,23 @@ def test_json_holds_the_figures_of_the_tables(tmp_path: Path) -> None:
     assert found["proposals"]["detection"]["fast"]["test"]["recall_100"] == 0.793
 
 
-def test_readme_of_a_preset_without_boxes(tmp_path: Path) -> None:
+def test_the_page_of_a_preset_without_boxes(tmp_path: Path) -> None:
     save(tmp_path, "heat_maps/phases")
-    readme = tmp_path / "README.md"
-    readme.write_text("<!-- results:demo -->\nold\n<!-- /results:demo -->\n<!-- results:other -->\n")
-    assert update_readme(tmp_path) == ["demo"]
-    expected = f"<!-- results:demo -->\n{HEAT_MAPS}\n<!-- /results:demo -->\n<!-- results:other -->\n"
-    assert readme.read_text() == expected
+    page = tmp_path / "docs/results/demo.md"
+    stores, peaks = HEAT_MAPS.split("\n\n")
+    tables = f"## Figures\n\n### Heat maps, in percent\n\n{stores}\n\n### Distance of peaks\n\n{peaks}"
+    assert write_pages(tmp_path) == ["demo"]
+    assert page.read_text() == f"# demo\n\n<!-- results:demo -->\n{tables}\n<!-- /results:demo -->\n"
+    page.write_text("by hand\n<!-- results:demo -->\nold\n<!-- /results:demo -->\n<!-- results:other -->\n")
+    write_pages(tmp_path)
+    expected = f"by hand\n<!-- results:demo -->\n{tables}\n<!-- /results:demo -->\n<!-- results:other -->\n"
+    assert page.read_text() == expected
 
 
 def test_the_terminal_shows_all_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
-    Path("params.yaml").write_text("preset: demo\n")
+    Path("params.yaml").write_text("preset: demo\nnetworks: {}\n")
     save(tmp_path, *FILES)
     done = CliRunner().invoke(app, ["results"])
     assert done.exit_code == 0, done.stderr

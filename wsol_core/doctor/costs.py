@@ -9,9 +9,9 @@ from pathlib import PurePosixPath
 
 from wsol_core.configuration.parameters import Parameters
 from wsol_core.core.crf_params import CRFParams
+from wsol_core.core.parallel import worker_count
 from wsol_core.data.index import SPLITS
 from wsol_core.data.loading import CACHE_BYTES
-from wsol_core.datasets.scan import worker_count
 from wsol_core.detection.detector import DetectorParams
 from wsol_core.detection.entry import ImageDetectorEntry
 from wsol_core.detection.infer import DetectParams

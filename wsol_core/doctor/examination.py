@@ -50,9 +50,11 @@ def examine(measure: bool) -> Examination:
         measure: whether to measure speeds and estimate, which takes a few seconds for each network.
     """
     params, findings = check_parameters(PARAMS)
+    if params is None:
+        return Examination(tuple(findings))
     pipeline, wrong = tried("dvc", read_pipeline)
     findings += [*wrong, *check_versions()]
-    if params is None or pipeline is None:
+    if pipeline is None:
         return Examination(tuple(findings))
     made = tuple(made_files(pipeline.stages, params.networks))
     extents, data_findings = check_data(params, made)

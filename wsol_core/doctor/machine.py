@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from wsol_core.datasets.scan import worker_count
+from wsol_core.core.parallel import worker_count
 from wsol_core.doctor.finding import Finding, tried
 
 GIB = 2**30
