@@ -92,7 +92,7 @@ def _members(workspace: Workspace, data_set: str, family: _Family) -> Iterator[L
         key = f"{family.key}/{name}" if name else family.key
         title = TITLES.get(key, family.title.format(name))
         layer = Layer(key, family.group, title, family.kind, path, family.colour, family.most)
-        parts = _parts(workspace, path) if family.parted else []
+        parts = _parts(workspace, path) if family.parted else ()
         if not parts:
             yield layer
         for number, part in enumerate(parts, start=1):
@@ -115,10 +115,10 @@ def _files(workspace: Workspace, place: str) -> Iterator[tuple[str, str]]:
             yield name, f"{folder}/{entry}" + (f"/{inner}" if inner else "")
 
 
-def _parts(workspace: Workspace, path: str) -> list[int]:
+def _parts(workspace: Workspace, path: str) -> tuple[int, ...]:
     """The labels of a store; none of a damaged one, which says so when it is looked at."""
     file = workspace.locate(path)
     try:
-        return sorted({int(label) for label in reading.store(file).labels}) if file else []
+        return reading.labels(file) if file else ()
     except InputError:
-        return []
+        return ()

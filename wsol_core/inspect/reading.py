@@ -40,6 +40,15 @@ def store(path: Path) -> MapStore:
     return _store(path, stamp(path))
 
 
+def labels(path: Path) -> tuple[int, ...]:
+    """The labels of a map store, ascending; the store does not stay open.
+
+    Raises:
+        InputError: the file is no map store.
+    """
+    return _labels(path, stamp(path))
+
+
 def document(path: Path) -> dict[str, Any]:
     """A YAML file with a mapping at its top; empty where it has none."""
     return _document(path, stamp(path))
@@ -71,6 +80,12 @@ def _table(path: Path, _: Stamp) -> pd.DataFrame:
 @lru_cache(KEPT)
 def _store(path: Path, _: Stamp) -> MapStore:
     return MapStore(path)
+
+
+@lru_cache(KEPT)
+def _labels(path: Path, _: Stamp) -> tuple[int, ...]:
+    with MapStore(path) as store:
+        return tuple(sorted(set(store.labels.tolist())))
 
 
 @lru_cache(KEPT)
