@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pytest
+import yaml
 from PIL import Image
 
 from stages import report as stage
@@ -28,6 +29,7 @@ SIDE = 64
 SHOWN = ReportParams(images=2, proposals=1, side=SIDE)
 GREY = np.full((40, 30, 3), 100, np.uint8)
 METHODS = ("one", "two")
+NETWORKS = str({name: {"learns_from": f"data/detection/targets/cues-{name}.h5"} for name in METHODS})
 CELLS = 4
 Mask = npt.NDArray[np.uint8]
 
@@ -65,10 +67,10 @@ class Workspace:
         """Write annotations of all images, with masks for these."""
         objects = pd.concat([make_boxes(self.index).assign(label=k, instance=k + 1) for k in (0, 1)])
         objects.loc[~objects["image_id"].isin(ids), "instance"] = 0
-        write_annotations(self.data / "annotations.parquet", objects.assign(difficult=False))
+        write_annotations(self.data / "truth/annotations.parquet", objects.assign(difficult=False))
         for row in rows_of(self.index.table):
             if row.image_id in ids:
-                self.write_mask("masks", row.image_id, true_mask(row))
+                self.write_mask("truth/masks", row.image_id, true_mask(row))
 
     def write_mask(self, folder: str, image_id: str, mask: Mask) -> None:
         path = self.data / folder / f"{image_id}.png"
@@ -85,13 +87,13 @@ class Workspace:
     def write_cues(self, method: str) -> None:
         cells = np.full((1, CELLS, CELLS), IGNORE, np.uint8)
         cells[0, 0], cells[0, 3] = 2, 0
-        with create(self.data / "seeds" / f"{method}.h5", Kind.LABELS, CELLS, CELLS) as writer:
+        with create(self.data / "targets" / f"cues-{method}.h5", Kind.LABELS, CELLS, CELLS) as writer:
             for row in rows_of(self.index.split("train-weaksup", "train-fullsup").sort_values("image_id")):
                 writer.append([row.image_id], [-1], cells)
 
     def write_maps(self, name: str, peaks: dict[int, tuple[int, int]], ids: list[str] | None = None) -> None:
         """A map for each label, zero but at a cell (row, column)."""
-        with create(self.data / "maps" / f"{name}.h5", Kind.SCORE, CELLS, CELLS) as writer:
+        with create(self.data / "outputs" / name / "maps.h5", Kind.SCORE, CELLS, CELLS) as writer:
             for image_id in self.index.table["image_id"] if ids is None else ids:
                 for label, (y, x) in peaks.items():
                     cells = np.zeros((1, CELLS, CELLS), np.float32)
@@ -99,10 +101,9 @@ class Workspace:
                     writer.append([image_id], [label], cells)
 
     def set(self, **lines: str) -> None:
-        text = (self.folder / "params.yaml").read_text()
-        for key, value in lines.items():
-            text = "".join(f"{key}: {value}\n" if x.startswith(f"{key}:") else x for x in text.splitlines(True))
-        (self.folder / "params.yaml").write_text(text)
+        content = yaml.safe_load((self.folder / "params.yaml").read_text())
+        content |= {key: yaml.safe_load(value) for key, value in lines.items()}
+        (self.folder / "params.yaml").write_text(yaml.safe_dump(content))
 
     def pictures(self) -> dict[str, bytes]:
         stage.main("detection")
@@ -113,8 +114,8 @@ class Workspace:
         return Report(self.index, SHOWN, seed=0)
 
     def truth(self) -> ClassMasks:
-        annotations = pd.read_parquet(self.data / "annotations.parquet")
-        return ClassMasks(self.data / "masks", self.index, annotations)
+        annotations = pd.read_parquet(self.data / "truth/annotations.parquet")
+        return ClassMasks(self.data / "truth/masks", self.index, annotations)
 
 
 @pytest.fixture
@@ -188,7 +189,7 @@ def test_legend_names_each_class_in_as_many_lines_as_it_takes() -> None:
 def test_stores_of_labels_are_painted(workspace: Workspace) -> None:
     workspace.write_cues("one")
     row = next(rows_of(workspace.report().choose("train-weaksup")))
-    with MapStore(workspace.data / "seeds/one.h5") as store:
+    with MapStore(workspace.data / "targets/cues-one.h5") as store:
         drawn = draw_store(store)(row, GREY)
     assert drawn is not None
     np.testing.assert_array_equal(drawn[0, 0], blended(class_colour(1)))
@@ -217,7 +218,10 @@ def test_peaks_are_marked_where_the_maps_are_greatest(workspace: Workspace) -> N
     cells = {"one": {0: (0, 3), 1: (3, 1)}, "two": {0: (2, 0), 1: (1, 2)}}
     for name, peaks in cells.items():
         workspace.write_maps(name, peaks)
-    with MapStore(workspace.data / "maps/one.h5") as one, MapStore(workspace.data / "maps/two.h5") as two:
+    with (
+        MapStore(workspace.data / "outputs/one/maps.h5") as one,
+        MapStore(workspace.data / "outputs/two/maps.h5") as two,
+    ):
         sheet = heat_maps(workspace.report(), {"one": one, "two": two})
     assert sheet is not None
     assert sheet.shape == (2 * 84 + 4, 3 * 68 + 4, 3)
@@ -234,7 +238,10 @@ def test_peaks_are_marked_where_the_maps_are_greatest(workspace: Workspace) -> N
 def test_the_first_peak_stands_on_top_of_one_in_its_place(workspace: Workspace) -> None:
     for name in METHODS:
         workspace.write_maps(name, {0: (2, 2), 1: (2, 2)})
-    with MapStore(workspace.data / "maps/one.h5") as one, MapStore(workspace.data / "maps/two.h5") as two:
+    with (
+        MapStore(workspace.data / "outputs/one/maps.h5") as one,
+        MapStore(workspace.data / "outputs/two/maps.h5") as two,
+    ):
         sheet = heat_maps(workspace.report(), {"one": one, "two": two})
     assert sheet is not None
     assert has_colour(tile(sheet, 0, 0), class_colour(0))
@@ -243,10 +250,13 @@ def test_the_first_peak_stands_on_top_of_one_in_its_place(workspace: Workspace) 
 
 def test_a_map_of_zeros_has_no_peak_and_a_missing_one_no_picture(workspace: Workspace) -> None:
     workspace.write_maps("one", {0: (2, 2), 1: (2, 2)}, workspace.test[:1])
-    with create(workspace.data / "maps/zero.h5", Kind.SCORE, 2, 2) as writer:
+    with create(workspace.data / "outputs/zero/maps.h5", Kind.SCORE, 2, 2) as writer:
         writer.append(workspace.test[:2], [-1, -1], np.zeros((2, 2, 2), np.float32))
     report = Report(workspace.index, ReportParams(images=4, proposals=1, side=SIDE), 0)
-    with MapStore(workspace.data / "maps/one.h5") as one, MapStore(workspace.data / "maps/zero.h5") as zero:
+    with (
+        MapStore(workspace.data / "outputs/one/maps.h5") as one,
+        MapStore(workspace.data / "outputs/zero/maps.h5") as zero,
+    ):
         sheet = heat_maps(report, {"one": one, "zero": zero})
     assert sheet is not None
     assert sheet.shape[0] == 4 * 84 + 4
@@ -257,7 +267,7 @@ def test_a_map_of_zeros_has_no_peak_and_a_missing_one_no_picture(workspace: Work
 
 def test_no_sheet_without_a_map_of_a_test_image(workspace: Workspace) -> None:
     workspace.write_maps("one", {0: (0, 0)}, workspace.index.split("train-weaksup")["image_id"].tolist())
-    with MapStore(workspace.data / "maps/one.h5") as store:
+    with MapStore(workspace.data / "outputs/one/maps.h5") as store:
         assert heat_maps(workspace.report(), {"one": store}) is None
 
 
@@ -290,7 +300,7 @@ def sheets(workspace: Workspace, cues: bool = False) -> dict[str, Picture]:
     masks = {name: LabelMasks(workspace.data / "segments" / name) for name in METHODS}
     if not cues:
         return dict(segmentations(workspace.report(), {}, masks, workspace.truth()))
-    with MapStore(workspace.data / "seeds/one.h5") as store:
+    with MapStore(workspace.data / "targets/cues-one.h5") as store:
         return dict(segmentations(workspace.report(), {"one": store}, masks, workspace.truth()))
 
 
@@ -379,7 +389,9 @@ def test_stage_writes_every_sheet_twice_the_same(workspace: Workspace) -> None:
         workspace.write_maps(name, {0: (0, 0), 1: (3, 3)})
         workspace.write_segments(name, {workspace.test[0]: 9})
     workspace.write_cues("two")
-    workspace.set(heat_maps="{both: one two, one: ''}", segments="[one, two]")
+    workspace.set(
+        heat_maps="{both: one two, one: ''}", segments="{one: {network: one}, two: {network: two}}", networks=NETWORKS
+    )
     first = workspace.pictures()
     cases = {f"{method}-{end}" for method in METHODS for end in ("best", "worst")}
     segments = {"segments-train-weaksup", "segments-test"}
@@ -391,8 +403,8 @@ def test_stage_writes_every_sheet_twice_the_same(workspace: Workspace) -> None:
 
 def test_stage_leaves_the_other_data_set_alone_and_names_a_missing_store(workspace: Workspace) -> None:
     build(workspace.folder)
-    workspace.set(heat_maps="{missing: ''}", segments="[missing]", methods="[]")
+    workspace.set(heat_maps="{missing: ''}", segments="{}", methods="{}")
     stage.main("localization")
-    with pytest.raises(InputError, match=r"missing\.h5: not a readable map store"):
+    with pytest.raises(InputError, match=r"missing/maps\.h5: not a readable map store"):
         stage.main("detection")
     assert not list((workspace.folder / "results").rglob("*detection*"))

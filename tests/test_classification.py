@@ -174,10 +174,10 @@ def test_agrees_with_counting(images: list[dict[str, Any]]) -> None:
 def test_the_stage_writes_every_method_that_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     data, index = Path("data/localization"), make_index([0, 1], [TEST] * 2)
-    Path("params.yaml").write_text("preset: small\nseed: 0\nmethods: [ddt, cam]\n")
+    Path("params.yaml").write_text("preset: small\nseed: 0\nmethods: {ddt: {}, cam: {}}\n")
     write_index(data / "index.parquet", index)
-    write_annotations(data / "annotations.parquet", annotations(index, ["00", "01"]))
-    write_scores(data / "scores/lite.parquet", index, ranking([0], [0])[:, :1], np.ones((2, 1), np.float32))
+    write_annotations(data / "truth/annotations.parquet", annotations(index, ["00", "01"]))
+    write_scores(data / "outputs/lite/classes.parquet", index, ranking([0], [0])[:, :1], np.ones((2, 1), np.float32))
     for method, box in (("ddt", TRUE), ("cam", WRONG), ("left", TRUE)):
         write_table(data / f"boxes/{method}.parquet", boxes({"00": box, "01": box}))
     digests = []

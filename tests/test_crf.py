@@ -10,11 +10,12 @@ import numpy.typing as npt
 import pytest
 
 from stages import refine_maps as refine_stage
+from wsol_core.core.crf_params import CRFParams
 from wsol_core.core.errors import InputError
 from wsol_core.core.map_store import Kind, MapStore, create
 from wsol_core.core.regions import upsample
 from wsol_core.data.index import write_index
-from wsol_core.refinement.crf import CRFParams, library, mean_field
+from wsol_core.refinement.crf import library, mean_field
 from wsol_core.refinement.refine import RefineParams, reduce, refine, refine_maps, unary_energy
 
 from .small_workspace import make_index
@@ -215,7 +216,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for path in index.table["path"]:
         (index_path := tmp_path / index.source / path).parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(index_path), picture()[:, :, ::-1])
-    with create(data / "maps/ddt.h5", Kind.SCORE, 6, 8) as writer:
+    with create(data / "outputs/ddt/maps.h5", Kind.SCORE, 6, 8) as writer:
         for image_id in index.table["image_id"]:
             writer.append([image_id] * 2, [0, 1], np.stack([blob(), np.zeros_like(blob())]))
     (tmp_path / "params.yaml").write_text("crf: {resolution: 24, appearance_pixels: 20}\n")
@@ -230,9 +231,12 @@ def test_stage_refines_every_row_the_same_whatever_the_number_of_processes(
     for workers in "12":
         monkeypatch.setenv("WSOL_WORKERS", workers)
         refine_stage.main("ddt")
-        contents.append((workspace / "maps/ddt-crf.h5").read_bytes())
+        contents.append((workspace / "outputs/ddt-crf/maps.h5").read_bytes())
     assert contents[0] == contents[1]
-    with MapStore(workspace / "maps/ddt.h5") as source, MapStore(workspace / "maps/ddt-crf.h5") as store:
+    with (
+        MapStore(workspace / "outputs/ddt/maps.h5") as source,
+        MapStore(workspace / "outputs/ddt-crf/maps.h5") as store,
+    ):
         assert (store.image_ids == source.image_ids).all()
         assert (store.labels == source.labels).all()
         assert store.shape == (24, 24)
@@ -243,10 +247,13 @@ def test_stage_refines_every_row_the_same_whatever_the_number_of_processes(
 
 
 def test_stage_names_what_is_wrong(workspace: Path) -> None:
-    with MapStore(workspace / "maps/ddt.h5") as store, pytest.raises(InputError, match=r"picture02' is not in the"):
+    with (
+        MapStore(workspace / "outputs/ddt/maps.h5") as store,
+        pytest.raises(InputError, match=r"picture02' is not in the"),
+    ):
         refine_maps(store, make_index(count=2), RefineParams(), workspace / "out.h5")
     image = workspace / "../../images/localization/0/picture02.png"
     image.write_bytes(b"")
     with pytest.raises(InputError, match=r"picture02\.png: zero bytes"):
         refine_stage.main("ddt")
-    assert not (workspace / "maps/ddt-crf.h5").exists()
+    assert not (workspace / "outputs/ddt-crf/maps.h5").exists()

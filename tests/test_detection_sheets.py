@@ -13,7 +13,7 @@ from tests.small_workspace import PARAMS as WORKSPACE
 from tests.small_workspace import build, make_boxes, make_index, write_images
 from wsol_core.core.errors import InputError
 from wsol_core.core.files import write_table
-from wsol_core.core.params import detectors
+from wsol_core.core.params import names
 from wsol_core.visualization.class_colours import class_colour
 from wsol_core.visualization.contact_sheets import Report, ReportParams, draw_image
 from wsol_core.visualization.detection_sheets import best_of_images, detections, filtered
@@ -81,8 +81,9 @@ def test_a_tag_stays_inside_the_picture(x: float, y: float) -> None:
 def test_stage_writes_the_sheets_of_detectors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     build(tmp_path)
     monkeypatch.chdir(tmp_path)
-    network = "{proposals: objectness/foreground, filter: {threshold: 0.7, exempt: []}}"
-    blocks = f"{{oicr: {{network: {network}}}, plain: {{network: {{filter: null}}}}}}"
+    network = "{filter: {threshold: 0.7, exempt: []}}"
+    scored = "data/detection/objectness/foreground.parquet"
+    blocks = f"{{oicr: {{learns_from: {scored}, network: {network}}}, plain: {{network: {{filter: null}}}}}}"
     Path("params.yaml").write_text(WORKSPACE.replace("\ndetectors: {}", f"\ndetectors: {blocks}"))
     for name in ("oicr", "plain"):
         write_table(tmp_path / f"data/detection/detections/{name}.parquet", make_boxes(make_index("detection")))
@@ -96,11 +97,11 @@ def test_stage_writes_the_sheets_of_detectors(tmp_path: Path, monkeypatch: pytes
     assert Image.open(folder / "oicr-filter.jpg").width == 4 * 68 + 4
 
 
-@pytest.mark.parametrize("blocks", ["[oicr]", "{oicr: 1}"])
+@pytest.mark.parametrize("blocks", ["[oicr]", "1"])
 def test_blocks_of_detectors_that_are_none_are_refused(
     blocks: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(f"detectors: {blocks}\n")
     with pytest.raises(InputError, match="not blocks by NAME"):
-        detectors()
+        names("detectors")

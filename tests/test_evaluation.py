@@ -16,7 +16,7 @@ from wsol_core.core.map_store import Kind, MapStore, create
 from wsol_core.data.index import SPLITS, TEST, TRAIN_FULLSUP, TRAIN_WEAKSUP, ImageIndex
 from wsol_core.evaluation.localization import Evaluation, evaluate
 from wsol_core.evaluation.map_scores import TruthMasks
-from wsol_core.localization.localize import LocalizeParams, find_targets, localize
+from wsol_core.localization.localize import Threshold, find_targets, localize
 from wsol_core.metrics.errors import ERROR_TYPES, SIZE_EDGES
 from wsol_core.metrics.max_box import TAUS, MaxBoxAcc
 from wsol_core.metrics.pixels import PixelScores
@@ -26,7 +26,7 @@ KEYS = {
     "mean_iou", "centre_box", "centre_box_oracle", "threshold", "threshold_fullsup", "threshold_oracle", "images",
     "missing", "max_box_acc_centre", "max_box_acc_v2_centre", "max_box_acc", "max_box_acc_fullsup",
     "max_box_acc_calibrated", "max_box_acc_v2", "max_box_acc_v2_fullsup", "max_box_acc_v2_calibrated", "px_ap",
-    "pixel_iou", "pixel_iou_fullsup", "pixel_iou_oracle", "masks",
+    "pixel_iou", "pixel_iou_fullsup", "pixel_iou_oracle", "masks", "calibrated_by",
 }  # fmt: skip
 THRESHOLD = 0.45
 Mask = npt.NDArray[np.uint8]
@@ -84,8 +84,8 @@ def evaluated(store: MapStore, index: ImageIndex, masks: Path, annotations: pd.D
         index,
         truth,
         masks,
-        THRESHOLD,
-        LocalizeParams(resolution=64),
+        Threshold(THRESHOLD),
+        64,
         seed=0,
     )
 
@@ -164,7 +164,7 @@ def test_each_map_is_read_once(tmp_path: Path, index: ImageIndex, masks: Path, m
             return whole(self, row)
 
         monkeypatch.setattr(MapStore, "__getitem__", reading)
-        evaluate(store, boxes, index, annotate(index), masks, THRESHOLD, LocalizeParams(resolution=64), seed=0)
+        evaluate(store, boxes, index, annotate(index), masks, Threshold(THRESHOLD), 64, seed=0)
     assert sorted(read) == list(range(len(index.table)))
 
 
@@ -246,17 +246,18 @@ def test_the_stage_writes_flat_figures_and_six_tables(tmp_path: Path, monkeypatc
     build(tmp_path)
     monkeypatch.chdir(tmp_path)
     index, data = make_index(), tmp_path / "data/localization"
-    with MapStore(data / "maps/ddt.h5") as store:
+    with MapStore(data / "outputs/ddt/maps.h5") as store:
         (data / "boxes").mkdir()
         localize(store, index, 0.2, 64).to_parquet(data / "boxes/ddt.parquet")
     (data / "thresholds").mkdir()
-    (data / "thresholds/ddt.json").write_text('{"threshold": 0.2}')
+    (data / "thresholds/ddt.json").write_text('{"threshold": 0.2, "scale": "value", "calibrated_by": "constant"}')
     row, box = next(rows_of(index.split(TEST))), make_boxes(index).set_index("image_id")[list(BOX_COLUMNS)]
-    write_mask(data / "masks", row.image_id, filled(box.loc[row.image_id].to_numpy(), row.width, row.height) // 3)
+    write_mask(data / "truth/masks", row.image_id, filled(box.loc[row.image_id].to_numpy(), row.width, row.height) // 3)
     stage.main("ddt")
     figures: dict[str, dict[str, Any]] = json.loads((tmp_path / "results/small/localization/ddt.json").read_text())
     for found in figures.values():
         assert set(found) == KEYS
+        assert found.pop("calibrated_by") == "constant"
         assert all(value is None or isinstance(value, int | float) for value in found.values())
     assert (figures[TEST]["masks"], figures[TRAIN_WEAKSUP]["masks"]) == (1, 0)
     assert figures[TEST]["px_ap"] > 0.9

@@ -10,17 +10,16 @@ import pytest
 import torch
 
 from tests.test_regions import naive_components
-from wsol_core.core.errors import InputError
 from wsol_core.methods.spol.gaussian import ContourParams, GaussianParams, contour_prior, gaussian_prior, pseudo_labels
 
 SIDE = 16
 FORMS = {
-    "paper": GaussianParams(resolution=SIDE),
+    "paper": GaussianParams(maps="cam", resolution=SIDE),
     "released code": GaussianParams(
-        form="contours", resolution=SIDE, enhancement=0.25, foreground=0.25, background=0.01
+        maps="cam", form="contours", resolution=SIDE, enhancement=0.25, foreground=0.25, background=0.01
     ),
-    "without threshold": GaussianParams(form="alone", resolution=SIDE),
-    "without enhancement": GaussianParams(resolution=SIDE, enhancement=1),
+    "without threshold": GaussianParams(maps="cam", form="alone", resolution=SIDE),
+    "without enhancement": GaussianParams(maps="cam", resolution=SIDE, enhancement=1),
 }
 
 
@@ -188,7 +187,7 @@ def test_degenerate_maps() -> None:
 
 
 def test_labels_by_hand() -> None:
-    params = GaussianParams(resolution=4, enhancement=1.0, foreground=0.5, background=0.1)
+    params = GaussianParams(maps="cam", resolution=4, enhancement=1.0, foreground=0.5, background=0.1)
     maps = torch.tensor([0.02, 0.06, 0.26, 0.4]).repeat(1, 4, 1)
     assert pseudo_labels(maps, params)[0, 0].tolist() == [0, 255, 1, 1]
 
@@ -196,9 +195,9 @@ def test_labels_by_hand() -> None:
 def test_gaussian_fills_what_the_map_leaves_out() -> None:
     score_map = torch.zeros(1, 9, 9)
     score_map[0, [2, 6, 4, 4], [4, 4, 2, 6]] = 1
-    plain = pseudo_labels(score_map, GaussianParams(resolution=9, enhancement=1.0))
-    joined = pseudo_labels(score_map, GaussianParams(resolution=9, enhancement=0.7))
-    alone = pseudo_labels(score_map, GaussianParams(form="alone", resolution=9, enhancement=0.7))
+    plain = pseudo_labels(score_map, GaussianParams(maps="cam", resolution=9, enhancement=1.0))
+    joined = pseudo_labels(score_map, GaussianParams(maps="cam", resolution=9, enhancement=0.7))
+    alone = pseudo_labels(score_map, GaussianParams(maps="cam", form="alone", resolution=9, enhancement=0.7))
     assert plain[0, 4, 4] == 0
     assert joined[0, 4, 4] == alone[0, 4, 4] == 1
     assert joined[0, 0, 0] == alone[0, 0, 0] == 0
@@ -219,12 +218,3 @@ def test_labels_of_empty_constant_and_one_pixel_maps(name: str) -> None:
     found = pseudo_labels(only, params)
     assert found[0, 3, 5] == 1
     assert found.eq(1).sum() == 1
-
-
-def test_overrides_of_one_source() -> None:
-    overrides = {"cam": {"foreground": 0.3, "form": "contours"}, "ddt": {"fore": 1}}
-    params = GaussianParams(foreground=0.6, overrides=overrides)
-    assert params.of("foreground").foreground == 0.6
-    assert (params.of("cam").foreground, params.of("cam").form, params.of("cam").background) == (0.3, "contours", 0.004)
-    with pytest.raises(InputError, match=r"gaussian\.overrides\.ddt\.fore: Extra inputs"):
-        params.of("ddt")

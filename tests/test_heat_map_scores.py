@@ -32,7 +32,7 @@ class Workspace:
 
     def __init__(self, folder: Path) -> None:
         self.data = folder / "data/detection"
-        (self.data / "masks").mkdir(parents=True)
+        (self.data / "truth/masks").mkdir(parents=True)
         self._splits: dict[str, str] = {}
         self._objects: list[tuple[Any, ...]] = []
 
@@ -44,10 +44,10 @@ class Workspace:
             self._objects.append((name, label, x0, y0, x1, y1, False, instance if masked else 0))
         self._splits[name] = split
         if masked:
-            Image.fromarray(mask).save(self.data / "masks" / f"{name}.png")
+            Image.fromarray(mask).save(self.data / "truth/masks" / f"{name}.png")
 
     def store(self, name: str, maps: dict[Key, Array]) -> Path:
-        path = self.data / "maps" / f"{name}.h5"
+        path = self.data / "outputs" / name / "maps.h5"
         with create(path, Kind.SCORE, SIDE, SIDE) as writer:
             for (image_id, label), score_map in sorted(maps.items()):
                 writer.append([image_id], [label], score_map[None].astype(np.float16))
@@ -65,7 +65,7 @@ class Workspace:
 
     def evaluate(self, **maps: dict[Key, Array]) -> tuple[dict[str, Any], pd.DataFrame]:
         opened = {name: MapStore(self.store(name, own)) for name, own in maps.items()}
-        return evaluate(opened, self.index(), self.annotations(), self.data / "masks")
+        return evaluate(opened, self.index(), self.annotations(), self.data / "truth/masks")
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_saliency_of_masks_is_that_of_all_pixels(workspace: Workspace) -> None:
     objects = workspace.annotations()
     truth = {}
     for name, label in boxes:
-        mask = np.asarray(Image.open(workspace.data / "masks" / f"{name}.png"))
+        mask = np.asarray(Image.open(workspace.data / "truth/masks" / f"{name}.png"))
         own = objects[(objects["image_id"] == name) & (objects["label"] == label)]["instance"]
         if np.isin(mask, own).any():
             truth[name, label] = np.isin(mask, own)
@@ -234,14 +234,14 @@ def test_void_pixels_do_not_count(workspace: Workspace) -> None:
     workspace.add("a", (0, LEFT))
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     mask[:, :20], mask[:, 20:] = 1, 255
-    Image.fromarray(mask).save(workspace.data / "masks/a.png")
+    Image.fromarray(mask).save(workspace.data / "truth/masks/a.png")
     figures, _ = workspace.evaluate(one={("a", 0): peaked(7, 7)})
     assert figures["test"]["stores"]["one"]["saliency_ap"] == 1
 
 
 def test_bad_stores_are_refused(workspace: Workspace) -> None:
     workspace.add("a", (0, LEFT))
-    with pytest.raises(InputError, match=r"one\.h5: image 'z' is not in the index"):
+    with pytest.raises(InputError, match=r"one/maps\.h5: image 'z' is not in the index"):
         workspace.evaluate(one={("z", 0): peaked(1, 1)})
     with pytest.raises(InputError, match="image 'a': label 3 is not one of the 3 classes"):
         workspace.evaluate(one={("a", 3): peaked(1, 1)})
@@ -254,7 +254,7 @@ def test_stage_writes_the_same_figures_twice(
     Path("params.yaml").write_text("preset: small\n")
     maps, _ = random_workspace(workspace, masked=True)
     write_index(workspace.data / "index.parquet", workspace.index())
-    write_annotations(workspace.data / "annotations.parquet", workspace.annotations())
+    write_annotations(workspace.data / "truth/annotations.parquet", workspace.annotations())
     for name in ("two-phase-1", "two-phase"):
         workspace.store(name, maps)
     files = [Path("results/small") / name for name in ("heat_maps/two-phase.json", "curves/two-phase-heat-maps.csv")]
@@ -265,7 +265,7 @@ def test_stage_writes_the_same_figures_twice(
     assert [path.read_bytes() for path in files] == first
     stage.main("two-phase")
     assert list(json.loads(files[0].read_text())["test"]["stores"]) == ["two-phase"]
-    write_annotations(workspace.data / "annotations.parquet", workspace.annotations()[:0])
+    write_annotations(workspace.data / "truth/annotations.parquet", workspace.annotations()[:0])
     stage.main("two-phase")
     assert "nothing to evaluate" in capsys.readouterr().out
     assert files[0].read_text() == "{}\n"

@@ -14,7 +14,7 @@ from wsol_core.core.map_store import Kind, MapStore
 from wsol_core.data.index import ImageIndex, write_index
 from wsol_core.external.import_maps import squashed
 
-OUTPUT = Path("data/detection/maps/salient.h5")
+OUTPUT = Path("data/detection/outputs/salient/maps.h5")
 
 
 @pytest.fixture(autouse=True)

@@ -88,7 +88,7 @@ def test_threads_are_as_many_as_workers(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_killed_process_is_an_error_of_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WSOL_WORKERS", "2")
-    with pytest.raises(InputError, match="was killed .* set WSOL_WORKERS lower"):
+    with pytest.raises(InputError, match=r"was killed .* set WSOL_WORKERS lower"):
         list(in_processes(die, [(0,)]))
 
 

@@ -6,6 +6,7 @@ import yaml
 
 from wsol_core.core import params
 from wsol_core.core.errors import InputError
+from wsol_core.visualization.report import heat_map_stores
 
 
 class Rates(params.Block):
@@ -138,30 +139,31 @@ def test_undeclared_block_is_refused_in_a_stage(stage: str, monkeypatch: pytest.
         params.seed()
 
 
-def test_heat_maps_are_lines_of_stores_and_segments_names() -> None:
-    write("heat_maps: {both: one two both, one: ''}\nsegments: [one]\n")
-    assert params.heat_maps() == {"both": ("one", "two", "both"), "one": ("one",)}
-    assert params.segments() == ("one",)
-    write("heat_maps: {}\nsegments: []\n")
-    assert (params.heat_maps(), params.segments()) == ({}, ())
+def test_names_are_those_of_a_dictionary_of_blocks() -> None:
+    write("methods: {cam: {}, ddt: {constant: 1}}\nsegments: {}\n")
+    assert params.names("methods") == ("cam", "ddt")
+    assert params.names("segments") == ()
+
+
+@pytest.mark.parametrize("value", ["[a]", "a", "1", ""])
+def test_what_is_no_dictionary_has_no_names(value: str) -> None:
+    write(f"detectors: {value}")
+    with pytest.raises(InputError, match=r"detectors: .* are not blocks by NAME"):
+        params.names("detectors")
+
+
+def test_heat_maps_are_lines_of_stores() -> None:
+    write("heat_maps: {both: one two both, one: ''}\n")
+    assert heat_map_stores() == {"both": ("one", "two", "both"), "one": ("one",)}
+    write("heat_maps: {}\n")
+    assert heat_map_stores() == {}
 
 
 @pytest.mark.parametrize("value", ["[a]", "{a: [b]}", "{a: }", "a", "{1: b}"])
 def test_heat_maps_of_another_form_are_refused(value: str) -> None:
     write(f"heat_maps: {value}")
     with pytest.raises(InputError, match=r"heat_maps: .* is not a list of NAME"):
-        params.heat_maps()
-
-
-def test_detectors_of_both_kinds_have_names_of_their_own() -> None:
-    write("detectors: {a: {network: {}}}\nlinear_detectors: {b: {}}\n")
-    assert list(params.detectors()) == ["a", "b"]
-    write("detectors: {a: {network: {}}}\nlinear_detectors: {a: {}}\n")
-    with pytest.raises(InputError, match="linear_detectors: 'a' is in detectors too"):
-        params.detectors()
-    write("detectors: {}\nlinear_detectors: [a]\n")
-    with pytest.raises(InputError, match=r"linear_detectors: .* are not blocks by NAME"):
-        params.detectors()
+        heat_map_stores()
 
 
 def test_the_pipeline_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:

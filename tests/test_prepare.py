@@ -287,6 +287,29 @@ def test_stage_carves_a_folder_inside_the_project(root: Path, monkeypatch: pytes
         stage.main("mine")
 
 
+def test_stage_prepares_a_folder_without_labels(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WSOL_ROOT_SKIES", str(root))
+    picture(root, "b.png", "a/c.png", "a/c.jpg")
+    (root / "MANIFEST.tsv").write_text("no image")
+    line = "data: {background: {name: skies, source: SOURCE, reader: unlabelled}}"
+    Path("params.yaml").write_text(line.replace("SOURCE", "data/background/files.parquet"))
+    stage.main("background")
+    index = read_index(Path("data/background/index.parquet"))
+    assert index.table["path"].tolist() == ["a/c.jpg", "a/c.png", "b.png"]
+    assert index.table["labels"].map(len).tolist() == [0, 0, 0]
+    assert set(index.table["split"]) == {"train-weaksup"}
+    assert (index.classes, index.root) == ((), root.resolve())
+    assert read_annotations(Path("data/background/truth/annotations.parquet")).empty
+    assert pd.read_csv("data/background/skipped.csv").empty
+    for number in range(7):
+        (root / f"bad{number}.jpg").write_text("text")
+    with pytest.raises(InputError, match=r"7 not an image; first 'bad0.jpg' \(not an image\), .*'bad4.jpg'"):
+        stage.main("background")
+    Path("params.yaml").write_text(line.replace("SOURCE", "nowhere"))
+    with pytest.raises(InputError, match=r"data\.background\.source: no folder 'nowhere'"):
+        stage.main("background")
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -180,3 +180,13 @@ def test_stage_writes_the_same_bytes_until_a_file_changes(root: Path, monkeypatc
         contents.append(output.read_bytes())
     assert contents[0] == contents[1] == contents[2] != contents[3]
     assert read_table(output)[0]["path"].tolist() == PATHS
+
+
+def test_stage_lists_a_folder_of_background_images(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(root.parent)
+    monkeypatch.setenv("WSOL_ROOT_SKIES", str(root))
+    Path("params.yaml").write_text(
+        "data: {background: {name: skies, source: data/background/files.parquet, reader: unlabelled}}"
+    )
+    stage.main("background")
+    assert read_table(Path("data/background/files.parquet"))[0]["path"].tolist() == PATHS

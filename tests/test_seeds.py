@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from stages import seeds
+from stages import cues
 from wsol_core.core.errors import InputError
 from wsol_core.core.map_store import CLASS_AGNOSTIC, IGNORE, Kind, MapStore, create
 from wsol_core.data.index import ImageIndex, write_index
@@ -117,18 +117,21 @@ def project(small_index: ImageIndex, tmp_path: Path, monkeypatch: pytest.MonkeyP
     lit = np.zeros((2, 3, 4))
     lit[[0, 1], [0, 1]] = 1
     rows = {(image_id, label): lit[label] for image_id in table["image_id"] for label in (0, 1)}
-    store(Path("data/detection/maps/cam.h5"), rows)
+    store(Path("data/detection/outputs/cam/maps.h5"), rows)
     saliency = np.tile([0.0, 0.5, 0.6, 1.0], (6, 1))
-    store(Path("data/detection/maps/saliency.h5"), {(name, CLASS_AGNOSTIC): saliency for name in table["image_id"]})
-    params = {"maps": "cam", "saliency": "saliency", "background": 0.25}
-    Path("params.yaml").write_text(yaml.safe_dump({"sec": {"sec": {"seeds": params}}}))
+    store(
+        Path("data/detection/outputs/phase-one/saliency.h5"),
+        {(name, CLASS_AGNOSTIC): saliency for name in table["image_id"]},
+    )
+    params = {"maps": "cam", "saliency": "phase-one", "background": 0.25}
+    Path("params.yaml").write_text(yaml.safe_dump({"cues": {"cues-sec": params}}))
     return index
 
 
 @pytest.mark.usefixtures("project")
 def test_stage_writes_the_cues_of_training_images_twice_alike() -> None:
-    seeds.main("sec")
-    path = Path("data/detection/seeds/sec.h5")
+    cues.main("cues-sec")
+    path = Path("data/detection/targets/cues-sec.h5")
     first = path.read_bytes()
     with MapStore(path) as found:
         assert found.kind is Kind.LABELS
@@ -139,7 +142,7 @@ def test_stage_writes_the_cues_of_training_images_twice_alike() -> None:
         assert found[1].tolist() == [none] * 3
         assert found[2].tolist() == [[0, 1, 1, 1], none, none]
         assert found[3].tolist() == [none, [0, 2, 2, 2], none]
-    seeds.main("sec")
+    cues.main("cues-sec")
     assert path.read_bytes() == first
 
 
@@ -154,13 +157,13 @@ def test_a_class_agnostic_map_stands_for_one_label_only(project: ImageIndex, tmp
 
 def test_missing_maps_and_too_many_classes_are_refused(project: ImageIndex, tmp_path: Path) -> None:
     with (
-        MapStore(Path("data/detection/maps/cam.h5")) as maps,
-        MapStore(Path("data/detection/maps/saliency.h5")) as saliency,
+        MapStore(Path("data/detection/outputs/cam/maps.h5")) as maps,
+        MapStore(Path("data/detection/outputs/phase-one/saliency.h5")) as saliency,
     ):
         more = pd.concat([project.table, project.table.iloc[:1].assign(image_id="new")])
         with pytest.raises(InputError, match="no map of image 'new' for label 0"):
             write_cues(maps, saliency, ImageIndex(more, project.classes, "s"), PARAMS, tmp_path / "s.h5")
-        with pytest.raises(InputError, match=r"cam.h5: no map of image '00' for label -1"):
+        with pytest.raises(InputError, match=r"cam/maps.h5: no map of image '00' for label -1"):
             write_cues(maps, maps, project, PARAMS, tmp_path / "s.h5")
         many = ImageIndex(project.table, tuple(map(str, range(255))), "squares")
         with pytest.raises(InputError, match="'squares' has 255 classes; cues can tell 254 apart"):

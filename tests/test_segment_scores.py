@@ -44,7 +44,7 @@ class Workspace:
         shown = [int(value) - 1 for value in np.unique(mask) if 0 < value < 255]
         self._images.append((name, f"{name}.jpg", "", split, shown, width, height))
         self._objects += [(name, label, 0, 0, width, height, False, label + 1) for label in shown]
-        write_mask(self.data / "masks" / f"{name}.png", mask)
+        write_mask(self.data / "truth/masks" / f"{name}.png", mask)
         if predicted is not None:
             write_mask(self.segments / f"{name}.png", predicted)
 
@@ -55,7 +55,9 @@ class Workspace:
 
     def evaluate(self) -> tuple[dict[str, Any], pd.DataFrame]:
         index, annotations = self.tables()
-        return evaluate(LabelMasks(self.segments), ClassMasks(self.data / "masks", index, annotations), index, seed=0)
+        return evaluate(
+            LabelMasks(self.segments), ClassMasks(self.data / "truth/masks", index, annotations), index, seed=0
+        )
 
 
 @pytest.fixture
@@ -152,7 +154,7 @@ def test_stage_writes_the_same_figures_twice(
     workspace.add("a", [[0, 1, 1]], [[0, 1, 0]])
     index, annotations = workspace.tables()
     write_index(workspace.data / "index.parquet", index)
-    write_annotations(workspace.data / "annotations.parquet", annotations)
+    write_annotations(workspace.data / "truth/annotations.parquet", annotations)
     stage.main("sec")
     figures = Path("results/small/segmentation/sec.json").read_bytes()
     assert json.loads(figures)["test"]["miou"] == 0.5
@@ -160,7 +162,7 @@ def test_stage_writes_the_same_figures_twice(
     assert table.read_text() == "split,class,iou\ntest,background,0.5\ntest,cat,0.5\ntest,dog,\ntest,owl,\n"
     stage.main("sec")
     assert Path("results/small/segmentation/sec.json").read_bytes() == figures
-    write_annotations(workspace.data / "annotations.parquet", annotations[:0])
+    write_annotations(workspace.data / "truth/annotations.parquet", annotations[:0])
     stage.main("sec")
     assert "nothing to evaluate" in capsys.readouterr().out
     assert Path("results/small/segmentation/sec.json").read_text() == "{}\n"

@@ -8,12 +8,12 @@ import yaml
 from PIL import Image
 
 from stages import segments
+from wsol_core.core.crf_params import CRFParams
 from wsol_core.core.errors import InputError
 from wsol_core.core.map_store import Kind, MapStore, create
 from wsol_core.data.images import decode
 from wsol_core.data.index import ImageIndex, write_index
 from wsol_core.data.label_masks import LabelMasks
-from wsol_core.refinement.crf import CRFParams
 from wsol_core.methods.sec.segments import EdgeParams, SegmentParams, refine, segment, write_segments
 
 NOWHERE = Path("nowhere.png")
@@ -72,8 +72,7 @@ def project(small_index: ImageIndex, tmp_path: Path, monkeypatch: pytest.MonkeyP
     table = table.sort_values("image_id").reset_index(drop=True)
     index = ImageIndex(table, small_index.classes, "squares", "images")
     write_index(Path("data/detection/index.parquet"), index)
-    Path("data/detection/maps").mkdir()
-    with create(Path("data/detection/maps/sec.h5"), Kind.SCORE, 24, 2) as writer:
+    with create(Path("data/detection/outputs/sec/maps.h5"), Kind.SCORE, 24, 2) as writer:
         for image_id in table["image_id"]:
             maps = np.zeros((3, 24, 2))
             number = int(image_id[-2:])
@@ -84,7 +83,7 @@ def project(small_index: ImageIndex, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def write(**params: object) -> None:
-    Path("params.yaml").write_text(yaml.safe_dump({"sec": {"sec": {"segments": params}}}))
+    Path("params.yaml").write_text(yaml.safe_dump({"segments": {"sec": {"network": "sec"} | params}}))
 
 
 @pytest.mark.usefixtures("project")
@@ -110,8 +109,8 @@ def test_a_killed_run_goes_on_and_leaves_no_half_file(project: ImageIndex, tmp_p
     done = np.full((48, 64), 2, dtype=np.uint8)
     Image.fromarray(done).save(scratch / "masks" / "21.png")
     (scratch / "masks" / ".22.png.77.tmp").write_bytes(b"half")
-    with MapStore(Path("data/detection/maps/sec.h5")) as store:
-        write_segments(store, project, SegmentParams(), scratch, tmp_path / "out")
+    with MapStore(Path("data/detection/outputs/sec/maps.h5")) as store:
+        write_segments(store, project, SegmentParams(network="sec"), scratch, tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").rglob("*") if path.is_file()) == [
         "20.png", "21.png", "22.png", "23.png",
     ]  # fmt: skip
@@ -120,17 +119,19 @@ def test_a_killed_run_goes_on_and_leaves_no_half_file(project: ImageIndex, tmp_p
 
 def test_missing_maps_and_too_many_classes_are_refused(project: ImageIndex, tmp_path: Path) -> None:
     (tmp_path / "scratch").mkdir()
-    with MapStore(Path("data/detection/maps/sec.h5")) as store:
+    with MapStore(Path("data/detection/outputs/sec/maps.h5")) as store:
         more = ImageIndex(project.table, ("red", "green", "blue"), "squares", "images")
-        with pytest.raises(InputError, match=r"sec.h5: image '21' has not a map of each class; make the maps again"):
-            write_segments(store, more, SegmentParams(), tmp_path / "scratch", tmp_path / "out")
+        with pytest.raises(
+            InputError, match=r"sec/maps.h5: image '21' has not a map of each class; make the maps again"
+        ):
+            write_segments(store, more, SegmentParams(network="sec"), tmp_path / "scratch", tmp_path / "out")
         many = ImageIndex(project.table, tuple(map(str, range(255))), "squares", "images")
         with pytest.raises(InputError, match="'squares' has 255 classes; masks can tell 254 apart"):
-            write_segments(store, many, SegmentParams(), tmp_path / "scratch", tmp_path / "out")
+            write_segments(store, many, SegmentParams(network="sec"), tmp_path / "scratch", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_no_crf_is_asked_for_by_default() -> None:
-    assert SegmentParams().crf is None
-    assert SegmentParams.model_validate({"crf": {}}).crf == EdgeParams()
+    assert SegmentParams(network="sec").crf is None
+    assert SegmentParams.model_validate({"network": "sec", "crf": {}}).crf == EdgeParams()
     assert EdgeParams().appearance_pixels == CRFParams().appearance_pixels

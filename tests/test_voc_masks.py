@@ -5,10 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from PIL import Image
 
-from wsol_core.configuration.presets import preset_text
+from wsol_core.configuration.presets import preset_parameters
 from wsol_core.core.errors import InputError
 from wsol_core.data.class_masks import ClassMasks
 from wsol_core.data.index import read_annotations, read_index
@@ -192,6 +191,5 @@ def test_a_mask_in_colour_is_a_bad_image(root: Path) -> None:
 
 
 def test_the_preset_reads_the_lists_of_the_paper() -> None:
-    block = yaml.safe_load(preset_text("voc12", ROOT))["data"]["detection"]
-    params = DataParams.model_validate(block)
+    params = preset_parameters("voc12", ROOT).data["detection"]
     assert (params.reader, params.splits) == ("voc", SPLITS)
