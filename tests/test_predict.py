@@ -197,6 +197,16 @@ def test_what_cannot_be_predicted_is_said(workspace: ImageIndex, tmp_path: Path)
         Predictor.of_method("foreground", device="abacus")
 
 
+def test_a_checkpoint_without_a_method_is_refused(workspace: ImageIndex, tmp_path: Path) -> None:
+    tiny_networks.build(tmp_path, workspace, ["cam"])
+    path = Path("data/models/cam.safetensors")
+    tensors, about = load_file(path), read_metadata(path)
+    del about["config"]["method"]
+    save_file(tensors, path, {"wsol": json.dumps(about)})
+    with pytest.raises(InputError, match=r"cam\.safetensors: names no method.*train it again"):
+        Predictor.of_method("cam", device="cpu")
+
+
 def test_a_classifier_has_no_maps(workspace: ImageIndex, tmp_path: Path) -> None:
     tiny_networks.build(tmp_path, workspace, ["classifier"])
     with pytest.raises(InputError, match="a classifier has no maps"):

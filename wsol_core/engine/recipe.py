@@ -166,6 +166,8 @@ def load_network(path: Path) -> TrainedNetwork:
         InputError: the file is no checkpoint of a network of `networks:`.
     """
     found = load_checkpoint(path)
+    if not found.config.get("method"):
+        raise InputError(f"{path}: names no method, so it is of another version or a detector's; train it again")
     recipe = entry_recipe(found.config, str(path))
     params = checkpoint_params(path, found, recipe.params)
     model = recipe.build(params, len(found.classes))
