@@ -1,114 +1,62 @@
-"""The papers' own presets: schedules, networks that build and learn, and the ablation tables' rows as typed blocks."""
+"""The papers' own presets: schedules, networks that build and learn, and the ablation tables' rows as parameters."""
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
-from torch import Tensor
 
-from wsol_core.ablations.overrides import filled
+from wsol_core.ablations.overrides import apply
 from wsol_core.ablations.tables import read_tables
-from wsol_core.configuration.presets import preset_text
-from wsol_core.core.params import Block
+from wsol_core.configuration.parameters import Parameters, typed
+from wsol_core.configuration.presets import preset_parameters
+from wsol_core.data.index import ImageIndex
 from wsol_core.data.loading import Batch
-from wsol_core.detection.detector import DetectorParams
-from wsol_core.detection.infer import DetectParams
-from wsol_core.detection.linear_detector import LinearDetectorParams
-from wsol_core.detection.postprocess import SelectionParams
-from wsol_core.detection.proposal_features import DescriptionParams
+from wsol_core.engine.recipe import find_recipe
 from wsol_core.engine.training import parameter_groups
-from wsol_core.engine.training_params import TrainingParams
-from wsol_core.oracle.masks import OracleParams
-from wsol_core.methods.bcct import ct as bcct
-from wsol_core.methods.bcct import joint as bcct_joint
-from wsol_core.methods.classifier import network as classifier
-from wsol_core.methods.fam import network as fam
-from wsol_core.methods.psol import network as psol
-from wsol_core.methods.sec import network as sec
-from wsol_core.methods.sec.cues import CueParams
-from wsol_core.methods.sec.segments import SegmentParams
-from wsol_core.methods.spol import networks as spol
-from wsol_core.methods.spol.gaussian import GaussianParams
-from wsol_core.methods.two_phase import phases as two_phase
-from wsol_core.methods.two_phase.saliency import SaliencyParams
-from wsol_core.methods.two_phase.voting import VotingParams
-from wsol_core.methods.wsfl import foreground as wsfl
+from wsol_core.engine.training_params import NetworkParams, TrainingParams
 
 ROOT = Path(__file__).parents[1]
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 PRESETS = ("spol-cub", "spol-imagenet", "wsfl-cub", "wsfl-imagenet")
 SIDE, CLASSES = 64, 3
-LABELS = torch.tensor([0, 2])
-TRISTATE = torch.tensor([0.0, 1.0, 255.0]).repeat(2, 16, 6)[:, :, :16]
-MASKS = (torch.arange(16).view(4, 4) % 3 == 0).float().expand(2, 4, 4)
-
-Part = tuple[Any, Callable[[], Any], Callable[..., Tensor], Tensor]
-"""Parameters of a network, how it is built, its loss, targets."""
-
-
-def blocks(name: str) -> dict[str, Any]:
-    return yaml.safe_load(preset_text(name, ROOT))
+TARGETS = {
+    ("wsfl", "foreground"): (torch.arange(16).view(4, 4) % 3 == 0).float().expand(2, 4, 4),
+    ("spol", "cam"): torch.tensor([0, 2]),
+    ("spol", "segmentation"): torch.tensor([0.0, 1.0, 255.0]).repeat(2, 16, 6)[:, :, :16],
+    ("classifier", "classifier"): torch.tensor([0, 2]),
+}
+NO_INDEX: ImageIndex = None  # type: ignore[assignment]
+"""These losses ask for none."""
 
 
 def with_random_weights(params: Any) -> Any:
     return params.model_copy(update={"backbone": params.backbone.model_copy(update={"weights": "none"})})
 
 
-def cam_part(content: Any) -> Part:
-    params = with_random_weights(spol.CamParams.model_validate(content))
-    loss = partial(spol.classification_loss, auxiliary=params.auxiliary)
-    return params, partial(spol.build_cam, params, CLASSES), loss, LABELS
-
-
-def segmentation_part(content: Any) -> Part:
-    params = with_random_weights(spol.SegmentationParams.model_validate(content))
-    return params, partial(spol.build, params), spol.segmentation_loss, TRISTATE
-
-
-def foreground_part(content: Any) -> Part:
-    params = with_random_weights(wsfl.ForegroundParams.model_validate(content))
-    return params, partial(wsfl.build, params), wsfl.foreground_loss, MASKS
-
-
-def classifier_part(content: Any) -> Part:
-    params = with_random_weights(classifier.ClassifierParams.model_validate(content))
-    return params, partial(classifier.build, params, CLASSES), classifier.classification_loss, LABELS
-
-
-def parts(params: dict[str, Any]) -> dict[str, Part]:
-    """The networks that a preset trains."""
-    found = {f"cam.{name}": cam_part(content) for name, content in params["cam"].items()}
-    found |= {f"classifier.{name}": classifier_part(content) for name, content in params["classifier"].items()}
-    if params["segmentation"]["sources"]:
-        found["segmentation"] = segmentation_part(params["segmentation"]["network"])
-    if "foreground" in params["methods"]:
-        found["foreground"] = foreground_part(params["foreground"])
-    return found
-
-
 @pytest.mark.parametrize(
     ("preset", "names"),
     [
-        ("spol-cub", {"cam.cam", "segmentation", "classifier.densenet161"}),
-        ("spol-imagenet", {"cam.cam", "segmentation", "classifier.densenet161"}),
-        ("wsfl-cub", {"foreground", "classifier.vgg16"}),
-        ("wsfl-imagenet", {"foreground", "classifier.resnet50"}),
+        ("spol-cub", {"cam", "segmentation-cam", "classifier"}),
+        ("spol-imagenet", {"cam", "segmentation-cam", "classifier"}),
+        ("wsfl-cub", {"foreground", "classifier"}),
+        ("wsfl-imagenet", {"foreground", "classifier"}),
     ],
 )
 def test_networks_learn_from_one_step(preset: str, names: set[str]) -> None:
     torch.manual_seed(0)
-    found = parts(blocks(preset))
+    found = preset_parameters(preset, ROOT).networks
     assert set(found) == names
-    for name, (params, build, loss, targets) in found.items():
-        model = build()
+    for name, entry in found.items():
+        params = with_random_weights(entry)
+        recipe = find_recipe(params.method, params.network)
+        model = recipe.build(params, CLASSES)
         optimizer = torch.optim.SGD(parameter_groups(model, params.training), lr=0.1)
         before = [parameter.detach().clone() for parameter in model.parameters()]
-        batch = Batch(inputs=torch.randint(0, 256, (2, 3, SIDE, SIDE), dtype=torch.uint8), targets=targets)
-        value = loss(model, batch)
+        images = torch.randint(0, 256, (2, 3, SIDE, SIDE), dtype=torch.uint8)
+        value = recipe.loss(params, NO_INDEX)(model, Batch(images, TARGETS[params.method, params.network]))
         assert torch.isfinite(value), name
         value.backward()
         optimizer.step()
@@ -118,26 +66,27 @@ def test_networks_learn_from_one_step(preset: str, names: set[str]) -> None:
         assert all(new.isfinite().all() for new in model.parameters()), name
 
 
-def schedule(content: dict[str, Any]) -> tuple[Any, ...]:
+def schedule(own: TrainingParams) -> tuple[Any, ...]:
     """Epochs, batch, the two rates, course, epochs of a step, input side, side of the crops' source."""
-    own = TrainingParams.model_validate(content)
     rates = (own.lr_backbone, own.lr_head)
     return own.epochs, own.batch, rates, own.schedule, own.step_epochs, own.image_side, own.resize
 
 
-@pytest.mark.parametrize(("preset", "epochs"), [("spol-cub", 32), ("spol-imagenet", 6)])
-def test_spol_is_the_papers(preset: str, epochs: int) -> None:
-    params = blocks(preset)
-    for network in (params["cam"]["cam"], params["segmentation"]["network"]):
-        assert schedule(network["training"])[:4] == (epochs, 32, (0.002, 0.02), "constant")
-        assert schedule(network["training"])[5:] == (224, 256)
-        assert (network["backbone"]["name"], network["levels"], network["fusion"]) == (
-            "resnet50",
-            [-3, -2, -1],
-            "multiply",
-        )
-    gaussian = GaussianParams.model_validate(params["gaussian"]).of("cam")
+@pytest.mark.parametrize(("preset", "epochs", "threshold"), [("spol-cub", 32, 0.2), ("spol-imagenet", 6, 0.8)])
+def test_spol_is_the_papers(preset: str, epochs: int, threshold: float) -> None:
+    params = preset_parameters(preset, ROOT)
+    for name in ("cam", "segmentation-cam"):
+        network: Any = params.networks[name]
+        assert schedule(network.training)[:4] == (epochs, 32, (0.002, 0.02), "constant")
+        assert schedule(network.training)[5:] == (224, 256)
+        assert (network.backbone.name, network.levels, network.fusion) == ("resnet50", (-3, -2, -1), "multiply")
+    assert params.networks["segmentation-cam"].learns_from == "data/localization/targets/gaussian-cam.h5"
+    gaussian = params.gaussian_labels["gaussian-cam"]
     assert (gaussian.form, gaussian.enhancement, gaussian.foreground, gaussian.background) == ("whole", 0.7, 0.5, 0.004)
+    classifier = params.networks["classifier"]
+    assert (classifier.backbone.name, classifier.training.schedule) == ("densenet161", "cosine")
+    released = params.methods["segmentation-cam"]
+    assert (released.calibrated_by, released.constant) == ("constant", threshold)
 
 
 @pytest.mark.parametrize(
@@ -148,42 +97,58 @@ def test_spol_is_the_papers(preset: str, epochs: int) -> None:
     ],
 )
 def test_wsfl_is_the_papers(preset: str, backbone: str, expected: tuple[Any, ...]) -> None:
-    params = blocks(preset)
-    assert schedule(params["foreground"]["training"]) == expected
-    assert params["foreground"]["backbone"]["name"] == backbone
-    assert params["ddt"]["backbone"]["name"] == "vgg16"
-    assert params["ddt"]["threshold"] == "zero"
+    params = preset_parameters(preset, ROOT)
+    foreground: Any = params.networks["foreground"]
+    assert schedule(foreground.training) == schedule(params.networks["classifier"].training) == expected
+    assert foreground.backbone.name == backbone
+    assert (foreground.output_stride, foreground.level) == (16, -1)
+    assert (params.ddt.backbone.name, params.ddt.threshold, params.ddt.image_side) == ("vgg16", "zero", 448)
+    assert params.pseudo_masks.resolution == 14
 
 
 @pytest.fixture(scope="module")
-def voc12() -> dict[str, Any]:
-    return blocks("voc12")
+def voc12() -> Parameters:
+    return preset_parameters("voc12", ROOT)
 
 
-def test_two_phases_and_sec_are_the_papers(voc12: dict[str, Any]) -> None:
-    phases = voc12["phase_one"] | voc12["phase_two"]
-    for content in phases.values():
-        assert schedule(content["training"]) == (11, 15, (0.001, 0.001), "step", 3, 321, 0)
-    later = {name: (own["seen"], own["threshold"]) for name, own in voc12["phase_two"].items()}
-    assert later == {"phase-two": ("phase-one", 0.6), "phase-three": ("two-phase", 0.4)}
-    for content in voc12["sec"].values():
-        seeds = CueParams.model_validate(content["seeds"])
-        assert (seeds.foreground, seeds.background) == (0.2, 0.1)
-        assert content["network"]["training"] == phases["phase-one"]["training"] | {
-            "lr_head": 0.01,
-            "gradient_clip": 0.0,
-        }
-    losses = {name: sec.SecParams.model_validate(own["network"]).losses for name, own in voc12["sec"].items()}
+def of_method(params: Parameters, method: str) -> dict[str, Any]:
+    return {name: entry for name, entry in params.networks.items() if entry.method == method}
+
+
+def test_two_phases_and_sec_are_the_papers(voc12: Parameters) -> None:
+    phases = of_method(voc12, "two_phase")
+    for phase in phases.values():
+        assert schedule(phase.training) == (11, 15, (0.001, 0.001), "step", 3, 321, 0)
+        assert phase.backbone.name == "vgg16"
+    later = {name: (each.learns_from, each.threshold) for name, each in phases.items() if each.network == "later"}
+    assert later == {
+        "phase-two": ("data/detection/outputs/phase-one/maps.h5", 0.6),
+        "phase-three": ("data/detection/outputs/two-phase/maps.h5", 0.4),
+    }
+    found = of_method(voc12, "sec")
+    assert {(cues.foreground, cues.background) for cues in voc12.cues.values()} == {(0.2, 0.1)}
+    for name, network in found.items():
+        assert network.learns_from == f"data/detection/targets/cues-{name}.h5"
+        update = {"lr_head": 0.01, "gradient_clip": 0.0}
+        assert network.training == phases["phase-one"].training.model_copy(update=update)
+    losses = {name: network.losses for name, network in found.items()}
     assert losses == {"sec-two-phase": ("seed", "constrain"), "sec-one-phase": ("seed", "expand", "constrain")}
+    assert {name: cues.maps for name, cues in voc12.cues.items()} == {
+        "cues-sec-two-phase": "two-phase",
+        "cues-sec-one-phase": "phase-one",
+    }
 
 
-def test_maps_of_two_phases_and_sec_are_41_to_the_side(voc12: dict[str, Any]) -> None:
+def test_maps_of_two_phases_and_sec_are_41_to_the_side(voc12: Parameters) -> None:
     images = torch.randint(0, 256, (1, 3, 321, 321), dtype=torch.uint8)
-    phase = with_random_weights(two_phase.PhaseParams.model_validate(voc12["phase_one"]["phase-one"]))
-    network = with_random_weights(sec.SecParams.model_validate(voc12["sec"]["sec-two-phase"]["network"]))
+
+    def built(name: str) -> Any:
+        params: NetworkParams = with_random_weights(voc12.networks[name])
+        return find_recipe(params.method, params.network).build(params, CLASSES).eval()
+
     with torch.no_grad():
-        assert two_phase.build(phase, CLASSES).eval()(images).heat.shape == (1, CLASSES, 41, 41)
-        assert sec.build(network, CLASSES).eval()(images).shape == (1, 1 + CLASSES, 41, 41)
+        assert built("phase-one")(images).heat.shape == (1, CLASSES, 41, 41)
+        assert built("sec-two-phase")(images).shape == (1, 1 + CLASSES, 41, 41)
 
 
 def rows() -> Iterator[Any]:
@@ -192,86 +157,40 @@ def rows() -> Iterator[Any]:
             yield pytest.param(table, row, id=f"{table.name}-{row.name}")
 
 
-def changed(params: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
-    for key, value in overrides.items():
-        *parents, last = key.split(".")
-        inner = params
-        for parent in parents:
-            inner = inner.setdefault(parent, {})
-        inner[last] = value
-        if value is None:
-            del inner[last]
-    return params
+def made_by(params: Parameters) -> set[str]:
+    """The names of all outputs."""
+    refined = {f"{name}-crf" for name in params.refined}
+    return {"ddt", *params.networks, *params.votes, *params.import_maps, *refined, *params.detectors}
 
 
-class DetectorEntry(Block):
-    network: DetectorParams
-    detect: DetectParams
+def paths_made_by(params: Parameters) -> set[str]:
+    """What networks learn from, start from and see."""
+    targets = {f"data/localization/targets/{name}.h5" for name in (*params.gaussian_labels, *params.gradient_masks)}
+    targets |= {f"data/localization/targets/{name}.h5" for name in params.oracle_masks}
+    targets |= {f"data/detection/targets/{name}.h5" for name in params.cues}
+    maps = {f"data/{kind}/outputs/{name}/maps.h5" for name in made_by(params) for kind in params.data}
+    own = {"data/localization/targets/pseudo_masks.h5", "data/localization/pseudo_boxes.parquet"}
+    return {f"data/{kind}/index.parquet" for kind in params.data} | targets | maps | own
 
 
-class LinearDetectorEntry(Block):
-    network: LinearDetectorParams
-    detect: SelectionParams
-
-
-MODELS: dict[str, type[Block]] = {
-    "cam": spol.CamParams,
-    "psol": psol.PsolParams,
-    "fam": fam.FamParams,
-    "bcct": bcct.BCCTParams,
-    "bcct_joint": bcct_joint.JointParams,
-    "transferred": wsfl.TransferredParams,
-    "phase_one": two_phase.PhaseParams,
-    "phase_two": two_phase.LaterPhaseParams,
-    "two_phase": VotingParams,
-    "saliency": SaliencyParams,
-    "detectors": DetectorEntry,
-    "linear_detectors": LinearDetectorEntry,
-    "descriptions": DescriptionParams,
-}
-
-
-class SecEntry(Block):
-    seeds: CueParams
-    network: sec.SecParams
-    segments: SegmentParams
-
-
-def made_by(params: dict[str, Any]) -> set[str]:
-    """The methods whose entries fit their typed blocks."""
-    spol.SegmentationParams.model_validate(params["segmentation"]["network"])
-    made = {"ddt", "foreground"} | {f"segmentation-{source}" for source in params["segmentation"]["sources"]}
-    for block, model in MODELS.items():
-        for name, content in dict(params.get(block, {})).items():
-            model.model_validate(content)
-            made |= {name, f"{name}-branch"} if block.startswith("bcct") else {name}
-    for name, content in params.get("oracle", {}).items():
-        OracleParams.model_validate(content["targets"])
-        wsfl.ForegroundParams.model_validate(content["network"])
-        made.add(name)
-    for name, content in dict(params["sec"]).items():
-        SecEntry.model_validate(content)
-        made.add(name)
-    return made
-
-
-def read_by(params: dict[str, Any]) -> set[str]:
-    """The methods whose output another entry of Two-Phase learning or SEC reads."""
-    keys = {"phase_two": ["seen"], "two_phase": ["first", "second"], "saliency": ["network"]}
-    found = {content[key] for block, own in keys.items() for content in dict(params[block]).values() for key in own}
-    return found | {content["seeds"][key] for content in dict(params["sec"]).values() for key in ("maps", "saliency")}
+def read_by(params: Parameters) -> set[str]:
+    """The outputs that another entry reads."""
+    blocks = [*params.gaussian_labels.values(), *params.gradient_masks.values(), *params.cues.values()]
+    found = {block.maps for block in blocks} | {cues.saliency for cues in params.cues.values()}
+    found |= {name for vote in params.votes.values() for name in (vote.first, vote.second)}
+    return found | {entry.network for entry in params.segments.values()} | set(params.methods)
 
 
 @pytest.mark.parametrize(("table", "row"), list(rows()))
-def test_row_is_a_method_of_typed_blocks(table: Any, row: Any) -> None:
-    params = blocks(table.preset)
-    params = changed(params, filled(table.overrides(row), params, {"start": "somewhere.safetensors", "vgg16": "none"}))
-    GaussianParams.model_validate(params["gaussian"]).of("cam")
-    made = made_by(params)
-    assert {table.method_of(row)} | read_by(params) <= made
+def test_row_is_a_method_of_typed_parameters(table: Any, row: Any) -> None:
+    values = {"start": "somewhere.safetensors", "vgg16": "none"}
+    before = preset_parameters(table.preset, ROOT).model_dump(mode="json")
+    params = typed(apply(before, table.overrides(row), values))
+    assert {table.method_of(row)} | read_by(params) <= made_by(params) | set(params.heat_maps)
+    assert {entry.learns_from for entry in params.networks.values()} <= paths_made_by(params)
     for target in table.targets(row):
         stage, _, key = target.partition("@")
         names = PIPELINE[stage]["foreach"].removeprefix("${").removesuffix("}")
-        assert key in params[names], f"no stage {target}"
+        assert key in getattr(params, names), f"no stage {target}"
     if table.measure == "heat_maps":
-        assert set(params["heat_maps"][table.method_of(row)].split()) <= made
+        assert set(params.heat_maps[table.method_of(row)].split()) <= made_by(params)

@@ -152,18 +152,38 @@ def test_what_is_no_dictionary_has_no_names(value: str) -> None:
         params.names("detectors")
 
 
-def test_heat_maps_are_lines_of_stores() -> None:
-    write("heat_maps: {both: one two both, one: ''}\n")
-    assert heat_map_stores() == {"both": ("one", "two", "both"), "one": ("one",)}
-    write("heat_maps: {}\n")
-    assert heat_map_stores() == {}
+def test_names_of_a_dictionary_stand_in_order() -> None:
+    write("methods: {b: {x: 1}, a: {}}\nsegments: {}\n")
+    assert params.names("methods") == ("b", "a")
+    assert params.names("segments") == ()
 
 
-@pytest.mark.parametrize("value", ["[a]", "{a: [b]}", "{a: }", "a", "{1: b}"])
-def test_heat_maps_of_another_form_are_refused(value: str) -> None:
-    write(f"heat_maps: {value}")
-    with pytest.raises(InputError, match=r"heat_maps: .* is not a list of NAME"):
-        heat_map_stores()
+@pytest.mark.parametrize("value", ["[a]", "a", "3", ""])
+def test_names_of_another_form_are_refused(value: str) -> None:
+    write(f"methods: {value}")
+    with pytest.raises(InputError, match=r"methods: .* not blocks by NAME"):
+        params.names("methods")
+
+
+class Wide(params.Block):
+    many: dict[str, Training]
+    maybe: Rates | None = None
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        ("{many: {a: {epochs: 1, rates: {backbone: 1, haed: 2}}}}", ["wide.many.a.rates.haed: unknown key", "'head'"]),
+        ("{many: {a: {epoch: 1}}}", ["wide.many.a.epoch: unknown key", "'epochs'"]),
+        ("{many: {}, maybe: {backbone: 1, haed: 1}}", ["wide.maybe.haed: unknown key", "'head'"]),
+        ("{many: {a: {epochs: 1}}}", ["wide.many.a.rates: required"]),
+    ],
+)
+def test_mistakes_in_dictionaries_and_optional_blocks_are_named(content: str, parts: list[str]) -> None:
+    write(f"wide: {content}")
+    with pytest.raises(InputError) as caught:
+        params.load(Wide, "wide")
+    assert all(part in str(caught.value) for part in parts), caught.value
 
 
 def test_the_pipeline_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,9 +10,9 @@ from wsol_core.configuration.parameters import Parameters
 from wsol_core.core.params import Block
 
 HEADER = """\
-# Every parameter of the pipeline, written by `wsol use {preset}` from presets/; the next `wsol use` drops what is changed
-# here by hand, and says so. `dvc exp run -S key=value` tries a value. Device, number of processes and the place of a data
-# set outside the project are no parameters.
+# Every parameter of the pipeline, written by `wsol use {preset}` from presets/; the next `wsol use` drops what is
+# changed here by hand, and says so. `dvc exp run -S key=value` tries a value. Device, number of processes and the place
+# of a data set outside the project are no parameters.
 """
 WIDTH = 120
 INDENT = 2
