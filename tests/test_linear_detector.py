@@ -36,6 +36,8 @@ from wsol_core.detection.proposal_features import (
     write_proposal_features,
 )
 from wsol_core.detection.proposal_targets import ProposalTargets, relative_proposals
+from wsol_core.detection.writer import rebuild_detector
+from wsol_core.engine.checkpoints import save_checkpoint
 from wsol_core.engine.training import parameter_groups
 from wsol_core.engine.training_params import FitParams
 
@@ -326,3 +328,17 @@ def test_an_oracle_under_a_plain_name_is_refused(
     write_workspace(tmp_path, small_index, "oicr")
     with pytest.raises(InputError, match="must begin with 'oracle-'"):
         train_stage.main("plain")
+
+
+def test_a_detector_of_other_classes_is_refused(tmp_path: Path) -> None:
+    change, path = params(), tmp_path / "net.safetensors"
+    model = LinearDetector(change, 6, 2)
+    save_checkpoint(path, model.state_dict(), change.model_dump(mode="json"), ("red", "green"))
+
+    def build(params: LinearDetectorParams, classes: int) -> LinearDetector:
+        return LinearDetector(params, 6, classes)
+
+    again = rebuild_detector(path, ("red", "green"), LinearDetectorParams, build)
+    assert all(torch.equal(mine, own) for mine, own in zip(again.parameters(), model.parameters(), strict=True))
+    with pytest.raises(InputError, match="it detects red, green, not the data set's classes; train it again"):
+        rebuild_detector(path, ("green", "red"), LinearDetectorParams, build)
