@@ -186,6 +186,20 @@ def test_mistakes_in_dictionaries_and_optional_blocks_are_named(content: str, pa
     assert all(part in str(caught.value) for part in parts), caught.value
 
 
+def test_heat_maps_are_lines_of_stores() -> None:
+    write("heat_maps: {both: one two both, one: ''}\n")
+    assert heat_map_stores() == {"both": ("one", "two", "both"), "one": ("one",)}
+    write("heat_maps: {}\n")
+    assert heat_map_stores() == {}
+
+
+@pytest.mark.parametrize("value", ["[a]", "{a: [b]}", "{a: }", "a", "{1: b}"])
+def test_heat_maps_of_another_form_are_refused(value: str) -> None:
+    write(f"heat_maps: {value}")
+    with pytest.raises(InputError, match=r"heat_maps: .* is not a list of NAME"):
+        heat_map_stores()
+
+
 def test_the_pipeline_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     write("stages: {train: {params: [training, seed]}}", "dvc.yaml")
     monkeypatch.setenv("DVC_STAGE", "train")
