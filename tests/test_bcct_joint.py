@@ -6,18 +6,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stages import joint_maps, train_joint
-from tests.test_bcct import PARAMS, SMALL, TRAINING, draw_images
+from tests.small_project import entry, run_network, write_params, write_set
+from tests.test_bcct import BACKGROUND, SMALL, TRAINING, write_background
 from wsol_core.core.map_store import MapStore
-from wsol_core.data.index import ImageIndex, write_index
+from wsol_core.data.index import ImageIndex
 from wsol_core.data.loading import Batch
 from wsol_core.engine.checkpoints import load_checkpoint
-from wsol_core.methods.bcct.binary import AnswerParams, gradient_maps, largest_parts
+from wsol_core.methods.bcct.binary import AnswerParams, gradient_maps
 from wsol_core.methods.bcct.joint import JointAnswer, JointNet, JointParams, build_joint, class_numbers, joint_loss
+from wsol_core.methods.bcct.masks import largest_parts
 from wsol_core.methods.bcct.pixel_supervision import Answer, answer_loss
 
 JOINT = JointParams.model_validate(
@@ -108,19 +108,15 @@ def test_the_features_that_answer_are_a_choice() -> None:
 
 def test_stages_train_and_write_maps(small_index: ImageIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    draw_images(Path("skies"), *(f"{number}.png" for number in range(3)))
-    entry = JOINT.model_dump(mode="json") | {"training": TRAINING.model_dump(mode="json")}
-    Path("params.yaml").write_text(yaml.safe_dump(PARAMS | {"bcct_joint": {"joint": entry}}))
-    write_index(Path("data/localization/index.parquet"), ImageIndex(small_index.table, ("red", "green"), "s", "images"))
-    train_joint.main("joint")
-    first = Path("data/models/joint.safetensors").read_bytes()
+    write_background(*(f"{number}.png" for number in range(3)))
+    write_params({"joint": entry("bcct", "joint", JOINT, background=BACKGROUND)}, seed=3)
+    write_set(ImageIndex(small_index.table, ("red", "green"), "s", "images"))
+    outputs = run_network("joint")
     assert pd.read_csv("data/models/loss-joint.csv")["train"].notna().all()
-    assert any(name.startswith("binary.") for name in load_checkpoint(Path("data/models/joint.safetensors"))[0])
-    joint_maps.main("joint")
-    for name, own in (("joint", True), ("joint-branch", False)):
-        with MapStore(Path(f"data/localization/maps/{name}.h5")) as store:
+    trained = load_checkpoint(Path("data/models/joint.safetensors")).tensors
+    assert any(name.startswith("binary.") for name in trained)
+    for name, own in (("maps", True), ("branch", False)):
+        with MapStore(outputs / f"{name}.h5") as store:
             assert len(store) == 24
             assert (store.labels >= 0).all() == own
-    assert Path("data/localization/scores/joint.parquet").exists()
-    train_joint.main("joint")
-    assert Path("data/models/joint.safetensors").read_bytes() == first
+    assert (outputs / "classes.parquet").exists()

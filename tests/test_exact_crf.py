@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from wsol_core.refinement.crf import CRFParams
-from wsol_core.refinement.crf import mean_field as mean_field_on_lattice
+from wsol_core.core.crf_params import CRFParams
 from wsol_core.methods.sec import exact_crf
 from wsol_core.methods.sec.exact_crf import mean_field
+from wsol_core.refinement.crf import mean_field as mean_field_on_lattice
 
 SMALL = CRFParams(
     iterations=3, appearance_weight=2, appearance_pixels=2.5, appearance_levels=60, smoothness_weight=1,

@@ -12,12 +12,13 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from stages import carried_fam_maps, fam_maps, train_fam
+from stages import maps as maps_stage
+from tests.small_project import entry, run_network, write_params, write_set
 from wsol_core.backbones.create import BackboneParams
 from wsol_core.core.errors import InputError
 from wsol_core.core.map_store import MapStore
 from wsol_core.data.class_scores import read_ranked
-from wsol_core.data.index import ImageIndex, write_index
+from wsol_core.data.index import ImageIndex
 from wsol_core.data.loading import Batch
 from wsol_core.engine.training_params import TrainingParams
 from wsol_core.methods.fam.network import (
@@ -348,38 +349,22 @@ def test_the_papers_backbones(name: str, stride: int) -> None:
 def test_stages(small_index: ImageIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From the index to the maps and scores of all images, and the part maps of the test split."""
     monkeypatch.chdir(tmp_path)
-    Path("params.yaml").write_text(
-        f"""
-preset: small
-seed: 0
-inference: {{}}
-fam:
-  fam:
-    backbone: {{name: {SMALL.name}, weights: none}}
-    output_stride: 32
-    parts: 2
-    training:
-      {{epochs: 1, batch: 8, lr_backbone: 0.01, lr_head: 0.01, image_side: 64, precision: 32-true}}
-"""
-    )
-    write_index(Path("data/localization/index.parquet"), small_index)
-    train_fam.main("fam")
-    fam_maps.main("fam")
-    with MapStore(Path("data/localization/maps/fam.h5")) as maps:
+    write_set(small_index)
+    training = TRAINING.model_copy(update={"batch": 8, "precision": "32-true"})
+    write_params({"fam": entry("fam", "fam", params(parts=2, training=training))})
+    outputs = run_network("fam")
+    with MapStore(outputs / "maps.h5") as maps:
         assert maps.image_ids.tolist() == small_index.table["image_id"].tolist()
         assert set(maps.labels.tolist()) == {-1}
         assert maps.shape == (2, 2)
-    with MapStore(Path("data/localization/parts/fam.h5")) as parts:
+    with MapStore(outputs / "layers.h5") as parts:
         assert sorted(set(parts.image_ids)) == small_index.split("test")["image_id"].tolist()
         assert parts.labels.tolist() == [0, 1] * 4
-    ranked = read_ranked(Path("data/localization/scores/fam.parquet"), small_index)
+    ranked = read_ranked(outputs / "classes.parquet", small_index)
     assert sorted(ranked[0].tolist()) == [0, 1]
     other = replace(small_index, table=small_index.table[4:9], classes=("elsewhere",))
-    write_index(Path("data/detection/index.parquet"), other)
-    carried_fam_maps.main("fam")
-    with (
-        MapStore(Path("data/detection/maps/fam.h5")) as carried,
-        MapStore(Path("data/localization/maps/fam.h5")) as maps,
-    ):
+    write_set(other, "detection")
+    maps_stage.main("fam", "detection")
+    with MapStore(Path("data/detection/outputs/fam/maps.h5")) as carried, MapStore(outputs / "maps.h5") as maps:
         assert carried.image_ids.tolist() == other.table["image_id"].tolist()
         np.testing.assert_allclose(carried[:], maps[4:9], atol=1e-3)

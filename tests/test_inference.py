@@ -22,7 +22,7 @@ from wsol_core.engine.checkpoints import load_checkpoint, rebuild, restore, save
 from wsol_core.engine.devices import launch
 from wsol_core.engine.inference import InferenceParams, Predict, padded_labels, rescale, write_maps
 from wsol_core.engine.training_params import TrainingParams
-from wsol_core.methods.wsfl.foreground import ForegroundParams, build
+from wsol_core.methods.wsfl.foreground import ForegroundParams, PixelClassifier, build
 
 PARAMS = ForegroundParams(
     backbone=BackboneParams(name="mobilenetv3_small_050", weights="none"),
@@ -137,16 +137,21 @@ def test_labels_are_filled_up() -> None:
     assert padded_labels([[], []]).shape == (2, 0)
 
 
+def build_any(params: ForegroundParams, _: int) -> PixelClassifier:
+    return build(params)
+
+
 def test_checkpoint_comes_back_with_its_parameters(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = build(PARAMS)
     path = tmp_path / "m.safetensors"
-    save_checkpoint(path, model.state_dict(), PARAMS.model_dump(mode="json"))
-    again, params = rebuild(path, ForegroundParams, build)
+    save_checkpoint(path, model.state_dict(), PARAMS.model_dump(mode="json"), ("red", "green"))
+    again, params = rebuild(path, ForegroundParams, build_any)
     assert params == PARAMS
+    assert load_checkpoint(path).classes == ("red", "green")
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), again.state_dict().values(), strict=True))
     first = path.read_bytes()
-    save_checkpoint(path, model.state_dict(), PARAMS.model_dump(mode="json"))
+    save_checkpoint(path, model.state_dict(), PARAMS.model_dump(mode="json"), ("red", "green"))
     assert path.read_bytes() == first
 
 
@@ -174,7 +179,7 @@ def test_checkpoint_with_other_parameters_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
     save_checkpoint(path, {"a": torch.zeros(1)}, {"backbone": {"name": "x"}, "old": 1})
     with pytest.raises(InputError, match="not of this version"):
-        rebuild(path, ForegroundParams, build)
+        rebuild(path, ForegroundParams, build_any)
 
 
 class Rate(Block):

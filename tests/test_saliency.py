@@ -5,14 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import yaml
+from pydantic import ValidationError
 from torch import Tensor, nn
 
-from stages import saliency_maps as stage
+from stages import maps as maps_stage
+from tests.small_project import entry, write_params, write_set
 from wsol_core.backbones.create import Backbone, BackboneParams, OnBackbone
 from wsol_core.backbones.pyramid import Chain, Pyramid, Statistics
 from wsol_core.core.map_store import CLASS_AGNOSTIC, MapStore
-from wsol_core.data.index import ImageIndex, write_index
+from wsol_core.data.index import ImageIndex
 from wsol_core.engine.checkpoints import save_checkpoint
 from wsol_core.engine.training_params import TrainingParams
 from wsol_core.methods.two_phase.phases import PhaseParams, build
@@ -96,17 +97,27 @@ def test_stage_asks_the_network_of_a_first_phase(
     small_index: ImageIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    write_index(Path("data/detection/index.parquet"), small_index)
+    write_set(small_index, "detection")
     training = TrainingParams(epochs=1, batch=8, lr_backbone=0.01, lr_head=0.01, image_side=32, precision="32-true")
     backbone = BackboneParams(name="mobilenetv3_small_050", weights="none")
-    phase = PhaseParams(set="detection", backbone=backbone, training=training, output_stride=16, width=8)
+    phase = PhaseParams(set="detection", backbone=backbone, training=training, output_stride=16, width=8, saliency=-1)
     model = build(phase, 2).eval()
-    save_checkpoint(Path("data/models/one.safetensors"), model.state_dict(), phase.model_dump(mode="json"))
-    content = {"inference": {}, "saliency": {"saliency": {"network": "one", "level": -1}}}
-    Path("params.yaml").write_text(yaml.safe_dump(content))
-    stage.main("saliency")
-    with MapStore(Path("data/detection/maps/saliency.h5")) as maps:
+    config = entry("two_phase", "first", phase)
+    save_checkpoint(Path("data/models/one.safetensors"), model.state_dict(), config, small_index.classes)
+    write_params({"one": config})
+    maps_stage.main("one", "detection")
+    with MapStore(Path("data/detection/outputs/one/saliency.h5")) as maps:
         assert maps.image_ids.tolist() == small_index.table["image_id"].tolist()
         assert set(maps.labels.tolist()) == {CLASS_AGNOSTIC}
         assert maps.shape == (2, 2)
         assert maps[0].max() == 1
+
+
+@pytest.mark.parametrize("level", [0, 1])
+def test_levels_are_counted_from_the_end(level: int) -> None:
+    content = {
+        "backbone": {"name": "vgg16", "weights": "none"},
+        "training": {"epochs": 1, "lr_backbone": 0, "lr_head": 0},
+    }
+    with pytest.raises(ValidationError, match="saliency"):
+        PhaseParams.model_validate(content | {"saliency": level})

@@ -7,18 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import yaml
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from stages import sec_maps, train_sec
+from stages import maps as maps_stage
+from stages import train as train_stage
+from tests.small_project import entry, write_params, write_set
 from wsol_core.backbones.create import BackboneParams
+from wsol_core.core.crf_params import FLOOR, CRFParams
 from wsol_core.core.map_store import CLASS_AGNOSTIC, IGNORE, Kind, MapStore, create
-from wsol_core.data.index import ImageIndex, write_index
+from wsol_core.data.index import ImageIndex
 from wsol_core.data.loading import Batch, Geometry
 from wsol_core.engine.checkpoints import load_checkpoint
 from wsol_core.engine.training_params import TrainingParams
-from wsol_core.refinement.crf import FLOOR, CRFParams
 from wsol_core.methods.sec import network as sec
 from wsol_core.methods.sec.cues import ABSENT, CUE, PRESENT, ImageCues
 from wsol_core.methods.sec.network import (
@@ -406,39 +407,38 @@ def project(small_index: ImageIndex, tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     table = small_index.table.copy()
     table["labels"] = [[], [0, 1], *table["labels"][2:]]
-    write_index(Path("data/detection/index.parquet"), ImageIndex(table, small_index.classes, "squares", "images"))
-    network = NETWORK.model_dump(mode="json") | {"losses": ["seed", "expand", "constrain"]}
-    content = {"preset": "small", "seed": 1, "inference": {}, "sec": {"sec": {"network": network}}}
-    Path("params.yaml").write_text(yaml.safe_dump(content))
-    Path("data/detection/seeds").mkdir()
-    cues = np.array([[0, 1, 2], [IGNORE, 1, 2]], dtype=np.uint8)
-    with create(Path("data/detection/seeds/sec.h5"), Kind.LABELS, 2, 3) as writer:
+    write_set(ImageIndex(table, small_index.classes, "squares", "images"), "detection")
+    cues = Path("data/detection/targets/cues-sec.h5")
+    network = params(losses=["seed", "expand", "constrain"], learns_from=str(cues))
+    write_params({"sec": entry("sec", "sec", network)}, seed=1)
+    drawn = np.array([[0, 1, 2], [IGNORE, 1, 2]], dtype=np.uint8)
+    with create(cues, Kind.LABELS, 2, 3) as writer:
         ids = table["image_id"].tolist()[:20]
-        writer.append(ids, [CLASS_AGNOSTIC] * 20, np.stack([cues] * 20))
+        writer.append(ids, [CLASS_AGNOSTIC] * 20, np.stack([drawn] * 20))
     return tmp_path
 
 
 @pytest.mark.usefixtures("fixed_crf", "project")
 def test_stages_train_and_write_maps() -> None:
-    train_sec.main("sec")
-    tensors, config = load_checkpoint(Path("data/models/sec.safetensors"))
+    train_stage.main("sec")
+    tensors, config, _ = load_checkpoint(Path("data/models/sec.safetensors"))
     assert config["losses"] == ["seed", "expand", "constrain"]
     torch.manual_seed(1)
     fresh = build(NETWORK, 2).state_dict()
     assert not torch.equal(tensors["classify.weight"], fresh["classify.weight"])
     assert tensors["steps"].item() == 2
     assert not torch.equal(tensors["backbone.network.conv_stem.weight"], fresh["backbone.network.conv_stem.weight"])
-    sec_maps.main("sec")
-    with MapStore(Path("data/detection/maps/sec.h5")) as maps:
+    maps_stage.main("sec", "detection")
+    with MapStore(Path("data/detection/outputs/sec/maps.h5")) as maps:
         assert maps.shape == (2, 2)
         assert maps.labels.tolist() == [-1, 0, 1] * 24
         assert np.allclose(maps[0:3][0], maps[0:3][1:].sum(0), atol=2e-3)
 
 
 @pytest.mark.usefixtures("fixed_crf", "project")
-def test_training_twice_gives_the_same_bytes() -> None:
+def test_training_with_the_crf_twice_gives_the_same_bytes() -> None:
     path = Path("data/models/sec.safetensors")
-    train_sec.main("sec")
+    train_stage.main("sec")
     first = path.read_bytes()
-    train_sec.main("sec")
+    train_stage.main("sec")
     assert path.read_bytes() == first

@@ -1,8 +1,6 @@
-"""SPOL's losses and maps by hand, its degenerate maps, and one step of each network that lowers the loss."""
+"""SPOL's losses and maps by hand, its degenerate maps, what learns of each network, and the stages."""
 
 import math
-from functools import partial
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -10,12 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stages import cam_maps, train_cam
+from tests.small_project import entry, run_network, write_params, write_set
 from wsol_core.backbones.create import BackboneParams
 from wsol_core.core.map_store import MapStore
-from wsol_core.data.index import ImageIndex, write_index
+from wsol_core.data.index import ImageIndex
 from wsol_core.data.loading import Batch
-from wsol_core.engine.training import Loss
 from wsol_core.engine.training_params import TrainingParams
 from wsol_core.heads.mff_net import Fusion, MFFNet, fuse
 from wsol_core.methods.spol.networks import (
@@ -214,32 +211,6 @@ def test_every_parameter_of_mff_net_1_learns(fusion: Fusion, auxiliary: Auxiliar
         assert name.startswith("backbone.") or gradient.abs().max() > 0, name
 
 
-def test_a_step_of_mff_net_1_lowers_its_loss() -> None:
-    torch.manual_seed(0)
-    model = build_cam(cam_params(), 3)
-    lowers(model, partial(classification_loss, auxiliary="cross_entropy"), torch.tensor([0, 1, 2, 0]))
-
-
-def test_a_step_of_mff_net_2_lowers_its_loss() -> None:
-    torch.manual_seed(0)
-    targets = torch.full((4, 8, 8), 255.0)
-    targets[:, 2:4], targets[:, 6:] = 1, 0
-    lowers(build(SegmentationParams(backbone=SMALL, training=TRAINING)), segmentation_loss, targets)
-
-
-def lowers(model: nn.Module, loss: Loss, targets: Tensor) -> None:
-    batch = Batch(images(64, 64), targets)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    losses = []
-    for _ in range(3):
-        value = loss(model, batch)
-        losses.append(value.item())
-        optimizer.zero_grad()
-        torch.autograd.backward(value)
-        optimizer.step()
-    assert all(after < before for before, after in pairwise(losses))
-
-
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_segmentation_maps_are_probabilities_of_the_deepest_head(fusion: Fusion) -> None:
     model = build(SegmentationParams(backbone=SMALL, training=TRAINING, fusion=fusion)).eval()
@@ -249,39 +220,23 @@ def test_segmentation_maps_are_probabilities_of_the_deepest_head(fusion: Fusion)
     assert maps.shape == (4, 1, 8, 12)
 
 
-def write_params(classes: Classes) -> None:
-    Path("params.yaml").write_text(
-        f"""
-preset: small
-seed: 0
-inference: {{}}
-cam:
-  mff:
-    backbone: {{name: {SMALL.name}, weights: none}}
-    levels: [-2, -1]
-    maps: {classes}
-    training:
-      {{epochs: 1, batch: 8, lr_backbone: 0.01, lr_head: 0.01, image_side: 64, precision: 32-true}}
-"""
-    )
-
-
 @pytest.mark.parametrize(("classes", "labels"), [("label", {0, 1}), ("predicted", {-1}), ("class_agnostic", {-1})])
 def test_stages(
     small_index: ImageIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, classes: Classes, labels: set[int]
 ) -> None:
     """From the index to the maps of all images, and to a map per stage for those of the test split."""
     monkeypatch.chdir(tmp_path)
-    write_params(classes)
-    write_index(Path("data/localization/index.parquet"), small_index)
-    train_cam.main("mff")
-    cam_maps.main("mff")
-    with MapStore(Path("data/localization/maps/mff.h5")) as maps:
+    write_set(small_index)
+    training = TRAINING.model_copy(update={"batch": 8, "precision": "32-true"})
+    params = cam_params(levels=(-2, -1), maps=classes, training=training)
+    write_params({"mff": entry("spol", "cam", params)})
+    outputs = run_network("mff")
+    with MapStore(outputs / "maps.h5") as maps:
         assert maps.image_ids.tolist() == small_index.table["image_id"].tolist()
         assert maps.shape == (4, 4)
         assert set(maps.labels.tolist()) == labels
         if classes == "label":
             assert maps.labels.tolist() == [own[0] for own in small_index.table["labels"]]
-    with MapStore(Path("data/localization/branches/mff.h5")) as branches:
-        assert sorted(set(branches.image_ids)) == small_index.split("test")["image_id"].tolist()
-        assert branches.labels.tolist() == [0, 1] * 4
+    with MapStore(outputs / "layers.h5") as layers:
+        assert sorted(set(layers.image_ids)) == small_index.split("test")["image_id"].tolist()
+        assert layers.labels.tolist() == [0, 1] * 4

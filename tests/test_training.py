@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,14 +20,16 @@ from wsol_core.backbones.create import Backbone, BackboneParams, OnBackbone
 from wsol_core.backbones.pyramid import Chain, Pyramid, Statistics
 from wsol_core.core.errors import InputError
 from wsol_core.core.map_store import CLASS_AGNOSTIC, Kind, create
-from wsol_core.data.index import TRAIN_FULLSUP, TRAIN_WEAKSUP, ImageIndex
+from wsol_core.data.index import TRAIN_FULLSUP, TRAIN_WEAKSUP, ImageIndex, write_index
 from wsol_core.data.loading import Batch, Geometry, SquashedImages, TrainingSet
 from wsol_core.data.targets import StoredTargets
 from wsol_core.engine.checkpoints import load_checkpoint
 from wsol_core.engine.devices import launch
-from wsol_core.engine.fit import class_labels, stored_maps, train_network, training_set
-from wsol_core.engine.training import Trainer, parameter_groups
-from wsol_core.engine.training_params import NetworkParams, TrainingParams, rate_factor
+from wsol_core.engine.fit import fit_network, training_set
+from wsol_core.engine.recipe import Answer, Output, Recipe
+from wsol_core.engine.targets import Targets, class_labels, images_with_maps, stored_maps
+from wsol_core.engine.training import Loss, Trainer, create_optimizer, parameter_groups
+from wsol_core.engine.training_params import NetworkParams, OptimizerParams, TrainingParams, rate_factor
 
 PARAMS = TrainingParams(epochs=3, batch=5, lr_backbone=0.01, lr_head=0.1, image_side=16, precision="32-true")
 
@@ -149,6 +152,17 @@ def test_groups_by_name() -> None:
     assert {id(p) for p in head["params"]} == {id(p) for p in model.head.parameters()}
 
 
+def test_the_optimizer_is_a_choice() -> None:
+    groups = parameter_groups(Net(), PARAMS)
+    sgd = create_optimizer(groups, OptimizerParams(momentum=0.8, weight_decay=0.2))
+    assert isinstance(sgd, torch.optim.SGD)
+    assert {(group["momentum"], group["weight_decay"]) for group in sgd.param_groups} == {(0.8, 0.2)}
+    adamw = create_optimizer(groups, OptimizerParams(name="adamw", momentum=0.8, weight_decay=0.2))
+    assert isinstance(adamw, torch.optim.AdamW)
+    assert {(group["betas"], group["weight_decay"]) for group in adamw.param_groups} == {((0.8, 0.999), 0.2)}
+    assert [group["lr"] for group in adamw.param_groups] == [0.01, 0.1]
+
+
 @pytest.mark.parametrize(("top", "left", "mirror"), [(0, 0, False), (4, 6, False), (3, 2, True)])
 def test_image_and_target_move_together(top: int, left: int, mirror: bool) -> None:
     """A target as fine as the picture is cropped and mirrored exactly like it."""
@@ -195,6 +209,13 @@ def test_image_without_pseudo_label_is_named(small_index: ImageIndex, tmp_path: 
         training_set(small_index, TRAIN_WEAKSUP, stored_maps(path), PARAMS, "bilinear", 0)
 
 
+def test_images_with_maps_are_those_of_the_store(small_index: ImageIndex, tmp_path: Path) -> None:
+    few = images_with_maps(small_index, store(tmp_path / "m.h5", ["03", "07", "elsewhere"]))
+    assert few.table["image_id"].tolist() == ["03", "07"]
+    assert few.table.index.tolist() == [0, 1]
+    assert few.classes == small_index.classes
+
+
 def labels_loss(model: nn.Module, batch: Batch) -> Tensor:
     return functional.cross_entropy(model(batch.inputs), batch.targets)
 
@@ -212,14 +233,44 @@ class Classifier(OnBackbone):
         return logits
 
 
+class LabelRecipe(Recipe[NetworkParams]):
+    """The classifier, which learns from labels by a loss."""
+
+    params = NetworkParams
+
+    def __init__(self, loss: Loss = labels_loss) -> None:
+        self._loss = loss
+
+    def build(self, params: NetworkParams, classes: int) -> Classifier:
+        del params, classes
+        return Classifier()
+
+    def targets(self, params: NetworkParams, index: ImageIndex) -> Targets:
+        del params, index
+        return class_labels
+
+    def loss(self, params: NetworkParams, index: ImageIndex) -> Loss:
+        del params, index
+        return self._loss
+
+    def outputs(self, params: NetworkParams, classes: int) -> Mapping[str, Output]:
+        del params, classes
+        return {}
+
+    def look(self, params: NetworkParams) -> Callable[[OnBackbone, Tensor], Answer]:
+        raise NotImplementedError
+
+
 @pytest.fixture
 def workspace(small_index: ImageIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ImageIndex:
-    """An empty project, and the index with its images' absolute place."""
-    root = Path(small_index.source).resolve()
+    """A project with the index."""
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text("preset: tiny\nseed: 3\n")
-    Path("index").write_text("stands for the index")
-    return ImageIndex(small_index.table, small_index.classes, "squares", str(root))
+    write_index(INDEX, small_index)
+    return small_index
+
+
+INDEX, TRAINED = Path("data/localization/index.parquet"), Path("data/models/c.safetensors")
 
 
 def network(training: TrainingParams) -> NetworkParams:
@@ -228,9 +279,10 @@ def network(training: TrainingParams) -> NetworkParams:
 
 def test_a_classifier_learns_from_labels(workspace: ImageIndex) -> None:
     params = network(PARAMS.model_copy(update={"precision": "32-true"}))
-    train_network("c", params, Classifier, labels_loss, workspace, class_labels, [Path("index")])
-    tensors, config = load_checkpoint(Path("data/models/c.safetensors"))
+    fit_network("c", LabelRecipe(), params)
+    tensors, config, classes = load_checkpoint(TRAINED)
     assert config == params.model_dump(mode="json")
+    assert classes == workspace.classes
     assert tensors["head.weight"].shape == (3, 4)
     curve = pd.read_csv("data/models/loss-c.csv")
     assert curve["train"].iloc[-1] < curve["train"].iloc[0]
@@ -238,19 +290,33 @@ def test_a_classifier_learns_from_labels(workspace: ImageIndex) -> None:
     assert not list(Path(".wsol").iterdir())
 
 
-def test_no_epochs_keep_the_starting_weights(workspace: ImageIndex) -> None:
-    params = network(PARAMS.model_copy(update={"epochs": 0}))
-    train_network("c", params, Classifier, labels_loss, workspace, class_labels, [Path("index")])
+@pytest.mark.usefixtures("workspace")
+def test_no_epochs_keep_the_starting_weights() -> None:
+    fit_network("c", LabelRecipe(), network(PARAMS.model_copy(update={"epochs": 0})))
     torch.manual_seed(3)
-    assert same(Classifier().state_dict(), load_checkpoint(Path("data/models/c.safetensors"))[0])
+    assert same(Classifier().state_dict(), load_checkpoint(TRAINED).tensors)
     assert Path("data/models/loss-c.csv").read_text() == "epoch,train,held_out\n"
 
 
+def test_the_same_numbers_are_drawn_as_by_the_loop_alone(workspace: ImageIndex, tmp_path: Path) -> None:
+    """The seed's weights first; then the loop on moved images."""
+    params = network(PARAMS.model_copy(update={"resize": 20}))
+    fit_network("c", LabelRecipe(), params)
+    sets = [training_set(workspace, split, class_labels, params.training, "bilinear", 3) for split in
+            (TRAIN_WEAKSUP, TRAIN_FULLSUP)]  # fmt: skip
+    assert sets[0] is not None
+    torch.manual_seed(3)
+    trainer = Trainer(launch("32-true"), Classifier(), labels_loss, params.training, seed=3, folder=tmp_path)
+    history = trainer.fit(sets[0], sets[1])
+    assert same(dict(trainer.model.module.state_dict()), load_checkpoint(TRAINED).tensors)
+    pd.testing.assert_frame_equal(pd.read_csv("data/models/loss-c.csv"), history.round(6))
+
+
 def test_set_without_training_images_is_refused(workspace: ImageIndex) -> None:
-    empty = replace(workspace, table=workspace.split(TRAIN_FULLSUP))
+    write_index(INDEX, replace(workspace, table=workspace.split(TRAIN_FULLSUP)))
     with pytest.raises(InputError, match="no image in train-weaksup"):
-        train_network("c", network(PARAMS), Classifier, labels_loss, empty, class_labels, [Path("index")])
-    assert not Path("data").exists()
+        fit_network("c", LabelRecipe(), network(PARAMS))
+    assert not Path("data/models").exists()
 
 
 SCRIPT = """
@@ -282,8 +348,6 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 def test_sigkill_and_run_again_gives_the_same_bytes(small_index: ImageIndex, tmp_path: Path) -> None:
-    from wsol_core.data.index import write_index
-
     write_index(tmp_path / "index.parquet", small_index)
     script = tmp_path / "run.py"
     script.write_text(textwrap.dedent(SCRIPT))
@@ -304,10 +368,11 @@ def test_sigkill_and_run_again_gives_the_same_bytes(small_index: ImageIndex, tmp
     assert (tmp_path / "killed.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
 
 
-def test_a_loss_that_is_not_finite_stops_the_training(workspace: ImageIndex) -> None:
+@pytest.mark.usefixtures("workspace")
+def test_a_loss_that_is_not_finite_stops_the_training() -> None:
     def broken(model: nn.Module, batch: Batch) -> Tensor:
         return labels_loss(model, batch) * torch.tensor(float("nan"))
 
     with pytest.raises(InputError, match="the loss is nan in epoch 1; lower the rates"):
-        train_network("c", network(PARAMS), Classifier, broken, workspace, class_labels, [Path("index")])
-    assert not Path("data").exists()
+        fit_network("c", LabelRecipe(broken), network(PARAMS))
+    assert not Path("data/models").exists()

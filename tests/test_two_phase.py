@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain, pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,11 +14,12 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from stages import phase_maps, train_phase_one, train_phase_two, two_phase_maps
+from stages import vote as vote_stage
+from tests.small_project import entry, run_network, write_params, write_set
 from wsol_core.backbones.create import BackboneParams
 from wsol_core.core.errors import InputError
 from wsol_core.core.map_store import Kind, MapStore, create
-from wsol_core.data.index import ImageIndex, write_index
+from wsol_core.data.index import ImageIndex
 from wsol_core.data.loading import Batch, Geometry
 from wsol_core.engine.training_params import TrainingParams
 from wsol_core.methods.two_phase.phases import (
@@ -366,7 +368,7 @@ def test_a_step_lowers_the_loss(masked: bool) -> None:
 
 @pytest.mark.parametrize("change", [{"threshold": 1.5}, {"threshold": -0.1}, {"set": "train"}, {"maps": "predicted"}])
 def test_bad_params_are_refused(change: dict[str, object]) -> None:
-    good = phase_params().model_dump() | {"seen": "phase-one"}
+    good = phase_params().model_dump() | {"learns_from": "data/detection/outputs/one/maps.h5"}
     assert LaterPhaseParams.model_validate(good).threshold == 0.6
     with pytest.raises(ValidationError):
         LaterPhaseParams.model_validate(good | change)
@@ -375,45 +377,22 @@ def test_bad_params_are_refused(change: dict[str, object]) -> None:
 # ---------------------------------------------------------------- the stages
 
 
-def write_params(chosen: str, maps: str) -> None:
-    network = f"""
-    set: {chosen}
-    backbone: {{name: {SMALL.name}, weights: none}}
-    output_stride: 16
-    width: 8
-    maps: {maps}
-    training:
-      {{epochs: 1, batch: 8, lr_backbone: 0.01, lr_head: 0.01, image_side: 64, precision: 32-true}}
-"""
-    Path("params.yaml").write_text(
-        f"""
-preset: small
-seed: 0
-inference: {{}}
-phase_one:
-  first: {network}
-phase_two:
-  second: {network}
-    seen: first
-  third: {network}
-    seen: both
-    threshold: 0.4
-two_phase:
-  both: {{set: {chosen}, first: first, second: second}}
-  three: {{set: {chosen}, first: both, second: third}}
-"""
+def write_phases(chosen: str, maps: str, **second: Any) -> None:
+    """Parameters of three phases; each later one is suppressed by what those before it found together."""
+    training = TRAINING.model_copy(update={"batch": 8, "precision": "32-true"})
+    phase = phase_params(set=chosen, maps=maps, training=training)
+    outputs = f"data/{chosen}/outputs"
+    write_params(
+        {
+            "first": entry("two_phase", "first", phase),
+            "second": entry("two_phase", "later", phase, learns_from=f"{outputs}/first/maps.h5", **second),
+            "third": entry("two_phase", "later", phase, learns_from=f"{outputs}/both/maps.h5", threshold=0.4),
+        },
+        votes={
+            "both": {"set": chosen, "first": "first", "second": "second"},
+            "three": {"set": chosen, "first": "both", "second": "third"},
+        },
     )
-
-
-def run_stages(chosen: str) -> None:
-    train_phase_one.main("first")
-    phase_maps.main(chosen, "one", "first")
-    train_phase_two.main("second")
-    phase_maps.main(chosen, "two", "second")
-    two_phase_maps.main("both")
-    train_phase_two.main("third")
-    phase_maps.main(chosen, "two", "third")
-    two_phase_maps.main("three")
 
 
 @pytest.mark.parametrize(("chosen", "maps"), [("detection", "label"), ("localization", "label"), ("detection", "all")])
@@ -422,16 +401,18 @@ def test_stages(
 ) -> None:
     """From labels, in the detection set several or none, to the maps of three phases and of two and three merged."""
     monkeypatch.chdir(tmp_path)
-    write_params(chosen, maps)
+    write_phases(chosen, maps)
     table = small_index.table
     labels = [[[0], [1], [1, 0], []][n % 4] for n in range(24)] if chosen == "detection" else table["labels"].tolist()
-    write_index(
-        Path(f"data/{chosen}/index.parquet"), replace(small_index, table=table.assign(labels=pd.Series(labels)))
-    )
-    run_stages(chosen)
+    write_set(replace(small_index, table=table.assign(labels=pd.Series(labels))), chosen)
+    run_network("first", chosen)
+    run_network("second", chosen)
+    vote_stage.main("both")
+    run_network("third", chosen)
+    vote_stage.main("three")
     found = {}
     for name in ("first", "second", "both", "third", "three"):
-        with MapStore(Path(f"data/{chosen}/maps/{name}.h5")) as store:
+        with MapStore(Path(f"data/{chosen}/outputs/{name}/maps.h5")) as store:
             found[name] = store[:]
             wanted = [sorted(own) if maps == "label" else [0, 1] for own in labels]
             assert store.labels.tolist() == list(chain(*wanted))
@@ -446,19 +427,14 @@ def test_stages_give_the_same_bytes_and_thresholds_matter(
 ) -> None:
     """Twice the same is the same; with a threshold of 1 the second phase is another network."""
     monkeypatch.chdir(tmp_path)
-    write_index(Path("data/detection/index.parquet"), small_index)
-    weights, merged = Path("data/models/second.safetensors"), Path("data/detection/maps/both.h5")
-    write_params("detection", "label")
+    write_set(small_index, "detection")
+    weights, merged = Path("data/models/second.safetensors"), Path("data/detection/outputs/both/maps.h5")
     results = []
     for threshold in (0.6, 0.6, 1):
-        text = Path("params.yaml").read_text().replace("seen: first", f"seen: first\n    threshold: {threshold}")
-        Path("params.yaml").write_text(text)
-        train_phase_one.main("first")
-        phase_maps.main("detection", "one", "first")
-        train_phase_two.main("second")
-        phase_maps.main("detection", "two", "second")
-        two_phase_maps.main("both")
+        write_phases("detection", "label", threshold=threshold)
+        run_network("first", "detection")
+        run_network("second", "detection")
+        vote_stage.main("both")
         results.append((weights.read_bytes(), merged.read_bytes()))
-        write_params("detection", "label")
     assert results[0] == results[1]
     assert results[1][0] != results[2][0]
