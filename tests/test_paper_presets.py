@@ -175,7 +175,7 @@ def paths_made_by(params: Parameters) -> set[str]:
 
 def read_by(params: Parameters) -> set[str]:
     """The outputs that another entry reads."""
-    blocks = [*params.gaussian_labels.values(), *params.gradient_masks.values(), *params.cues.values()]
+    blocks: list[Any] = [*params.gaussian_labels.values(), *params.gradient_masks.values(), *params.cues.values()]
     found = {block.maps for block in blocks} | {cues.saliency for cues in params.cues.values()}
     found |= {name for vote in params.votes.values() for name in (vote.first, vote.second)}
     return found | {entry.network for entry in params.segments.values()} | set(params.methods)

@@ -15,6 +15,8 @@ from wsol_core.configuration.presets import merge, preset_parameters, use
 from wsol_core.core.errors import InputError
 from wsol_core.core.params import Block
 from wsol_core.data.roots import find_root, registry
+from wsol_core.methods.bcct.masks import MaskParams
+from wsol_core.methods.spol.gaussian import GaussianParams
 
 ROOT = Path(__file__).parents[1]
 PRESETS = sorted(path.stem for path in (ROOT / "presets").glob("*.yaml"))
@@ -187,7 +189,7 @@ def test_one_leaf_of_each_entry_can_be_set(tmp_path: Path) -> None:
     found = read_parameters(path)
     assert {entry.training.optimizer.momentum for entry in found.networks.values()} == {0.5}
     assert {entry.calibrated_by for entry in found.methods.values()} == {"otsu"}
-    assert {entry.network.training.epochs for entry in found.detectors.values()} == {7}
+    assert {entry.model_dump()["network"]["training"]["epochs"] for entry in found.detectors.values()} == {7}
     assert {entry.contours.spread for entry in found.gaussian_labels.values()} == {0.2}
     assert found.gradient_masks["masks-bcct"].delta == 0.7
     assert (found.seed, found.demo.detection.side, found.report.sets) == (3, 80, ("detection",))
@@ -351,7 +353,7 @@ def test_demo_is_what_params_yaml_was_committed_as() -> None:
 def test_each_network_of_a_preset_is_of_use(name: str) -> None:
     """No preset trains what it does not show: each network is a method, or makes the labels or masks of one."""
     params = preset_parameters(name, ROOT)
-    targets = {**params.gaussian_labels, **params.gradient_masks}
+    targets: dict[str, GaussianParams | MaskParams] = {**params.gaussian_labels, **params.gradient_masks}
     used = {*params.methods, *params.class_scores, *params.segments, *params.objectness.methods}
     used |= {block.maps for block in targets.values()}
     used |= {store for stores in params.heat_maps.values() for store in stores.split()}
