@@ -394,8 +394,8 @@ def test_stage_writes_every_sheet_twice_the_same(workspace: Workspace) -> None:
     )
     first = workspace.pictures()
     cases = {f"{method}-{end}" for method in METHODS for end in ("best", "worst")}
-    segments = {"segments-train-weaksup", "segments-test"}
-    assert set(first) == {"both-heat-maps", "one-heat-maps"} | cases | segments
+    splits = {"segments-train-weaksup", "segments-test"}
+    assert set(first) == {"both-heat-maps", "one-heat-maps"} | cases | splits
     widths = {name: Image.open(BytesIO(first[f"{name}-heat-maps"])).width for name in ("both", "one")}
     assert widths == {"both": 3 * 68 + 4, "one": 2 * 68 + 4}
     assert workspace.pictures() == first

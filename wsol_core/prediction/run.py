@@ -1,7 +1,6 @@
 """A prediction over many images: decoded ahead in threads, seen in batches, written in threads, one bad file or not."""
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
 from typing import NamedTuple, TypeVar
@@ -9,7 +8,7 @@ from typing import NamedTuple, TypeVar
 from tqdm import tqdm
 
 from wsol_core.core.errors import InputError
-from wsol_core.core.parallel import in_threads, worker_count
+from wsol_core.core.parallel import in_threads
 from wsol_core.data.images import Picture
 from wsol_core.prediction.outputs import Outputs, Record
 from wsol_core.prediction.predictor import Predictor
@@ -71,15 +70,14 @@ def _predicted(
 
     decoded = in_threads(load, zip(sources, strict=True), ahead=2 * batch)
     loaded = iter(tqdm(decoded, "predict", len(sources), unit="image", disable=None))
-    with ThreadPoolExecutor(worker_count()) as pool:
-        while part := list(islice(loaded, batch)):
-            good = [(source, picture) for source, picture in part if not isinstance(picture, InputError)]
-            yield from ((source, error) for source, error in part if isinstance(error, InputError))
-            if not good:
-                continue
-            seen = predictor.look([picture for _, picture in good])
-            work = [partial(outputs.write, source, own) for (source, _), own in zip(good, seen, strict=True)]
-            yield from zip((source for source, _ in good), pool.map(_or_error, work), strict=True)
+    while part := list(islice(loaded, batch)):
+        good = [(source, picture) for source, picture in part if not isinstance(picture, InputError)]
+        yield from ((source, error) for source, error in part if isinstance(error, InputError))
+        if not good:
+            continue
+        seen = predictor.look([picture for _, picture in good])
+        work = [(partial(outputs.write, source, own),) for (source, _), own in zip(good, seen, strict=True)]
+        yield from zip((source for source, _ in good), in_threads(_or_error, work), strict=True)
 
 
 def _or_error(work: Callable[[], R]) -> R | InputError:
