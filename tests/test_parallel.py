@@ -80,10 +80,12 @@ def test_threads_hold_no_more_than_is_asked_for(monkeypatch: pytest.MonkeyPatch)
 
 def test_threads_are_as_many_as_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WSOL_WORKERS", "3")
-    names = set(
-        in_threads(lambda _: (time.sleep(0.01), threading.current_thread().name)[1], zip(range(30), strict=True))
-    )
-    assert len(names) == 3
+
+    def name(_: int) -> str:
+        time.sleep(0.01)
+        return threading.current_thread().name
+
+    assert len(set(in_threads(name, zip(range(30), strict=True)))) == 3
 
 
 def test_a_killed_process_is_an_error_of_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

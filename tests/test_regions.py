@@ -155,7 +155,7 @@ def test_rescale_by_hand() -> None:
     np.testing.assert_allclose(rescale(grid, "maximum"), [[0.25, 1], [0.25, 0.5]])
     np.testing.assert_array_equal(rescale(grid, "percentile"), [[0, 0.75], [0, 0.5]])
     # Otsu parts .2 from .4, halfway at .3.
-    np.testing.assert_allclose(rescale(grid, "otsu"), [[0, 1], [0, 0.25]], rtol=1e-6)
+    np.testing.assert_allclose(rescale(grid, "otsu"), f32([[0, 1], [0, 0.25]]), rtol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(1, 2), (3, 11), (40, 25)])
