@@ -13,7 +13,7 @@ from wsol_core.core.parallel import worker_count
 from wsol_core.data.index import SPLITS
 from wsol_core.data.loading import CACHE_BYTES
 from wsol_core.detection.detector import DetectorParams
-from wsol_core.detection.entry import ImageDetectorEntry
+from wsol_core.detection.entry import ImageDetectorEntry, LinearDetectorEntry
 from wsol_core.detection.infer import DetectParams
 from wsol_core.doctor.data_sets import BACKGROUND, Extent
 from wsol_core.doctor.outputs import NETWORK_STAGES, outputs
@@ -86,7 +86,8 @@ class Costs:
             case "train" | "train_detector" if network:
                 return self._training(extent, network)
             case "train_detector":
-                epochs = params.detectors[stage.item].network.training.epochs
+                entry = params.detectors[stage.item]
+                epochs = entry.network.training.epochs if isinstance(entry, LinearDetectorEntry) else 0
                 return self._light(stage, epochs * (extent.train + extent.held_out))
             case "detect" if network:
                 detect = params.detectors[stage.item].detect
