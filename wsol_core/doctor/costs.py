@@ -42,14 +42,7 @@ IN_PROCESSES = {"render_demo", "scan", "prepare", "refine_maps", "segments"}
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one stage.
-
-    Attributes:
-        stage: as DVC calls it.
-        seconds: from start to end.
-        bytes: of its outputs, once.
-        formula: how the seconds come about.
-    """
+    """Of one stage: its address, seconds from start to end, bytes of its outputs, and how the seconds come about."""
 
     stage: str
     seconds: float
@@ -100,7 +93,7 @@ class Costs:
             case "selective_search":
                 search = params.selective_search[stage.item]
                 each = search_seconds(search, extent.sample, search.longest_side or 500)
-                return each * extent.images / self._workers, self._shared(extent.images, each)
+                return self._in_processes(extent.images, each)
             case "proposal_features":
                 return self._features(stage, extent)
             case "refine_maps":
@@ -173,19 +166,18 @@ class Costs:
     def _crf(self, images: int, params: CRFParams | None, labels: int, side: int) -> tuple[float, str]:
         if params is None:
             return 0.01 * images, f"{images} images x 0.01 s"
-        each = crf_seconds(params, labels, side)
-        return each * images / self._workers, self._shared(images, each)
+        return self._in_processes(images, crf_seconds(params, labels, side))
 
     def _light(self, stage: Stage, images: int) -> tuple[float, str]:
         each = LIGHT.get(stage.name)
         if each is None:
             return 0.0, "not known, left out"
         if stage.name in IN_PROCESSES:
-            return each * images / self._workers, self._shared(images, each)
+            return self._in_processes(images, each)
         return each * images, f"{images} images x {each:g} s"
 
-    def _shared(self, images: int, each: float) -> str:
-        return f"{images} images x {each:.3g} s / {self._workers} processes"
+    def _in_processes(self, images: int, each: float) -> tuple[float, str]:
+        return each * images / self._workers, f"{images} images x {each:.3g} s / {self._workers} processes"
 
     def _speed(self, network: Network, side: int, training: bool) -> Speed:
         stride = getattr(network, "output_stride", 32)
@@ -218,10 +210,8 @@ class Costs:
             return 2.0 * proposals * self._features_speed(stage.item, side).width
         if stage.name == "ddt_boxes" and out.parent.name == "outputs":
             return 2.0 * extent.images * (self._params.ddt.image_side / 32) ** 2
-        if stage.name == "refine_maps":
-            return 2.0 * extent.images * self._params.crf.resolution**2
         if out.parent.name == "outputs":
-            return 2.0 * extent.images * 56**2
+            return 2.0 * extent.images * (self._params.crf.resolution if stage.name == "refine_maps" else 56) ** 2
         if out.name == "proposals.parquet" or out.parent.name == "objectness":
             return 20.0 * proposals
         return 0.25 * extent.images * 56**2 if out.suffix == ".h5" else 200.0 * extent.images
