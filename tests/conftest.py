@@ -18,7 +18,7 @@ from wsol_core.data.index import SPLITS, ImageIndex
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
-FIRST = ("test_pipeline.py",)
+FIRST = ("test_end_to_end.py",)
 """Files that take minutes: where files run side by side, nobody waits for them in the end."""
 
 
