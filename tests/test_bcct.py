@@ -371,7 +371,7 @@ BACKGROUND = "data/background/index.parquet"
 def write_background(*names: str) -> None:
     """Draw background images in the folder `skies`, and write their index."""
     draw_images(Path("skies"), *names)
-    rows = [(name, name, "", TRAIN_WEAKSUP, [], 20, 16) for name in names]
+    rows: list[tuple[Any, ...]] = [(name, name, "", TRAIN_WEAKSUP, [], 20, 16) for name in names]
     write_index(Path(BACKGROUND), ImageIndex(pd.DataFrame(rows, columns=list(INDEX_COLUMNS)), (), "skies", "skies"))
 
 

@@ -4,14 +4,14 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
 from wsol_core.backbones.create import OnBackbone
 from wsol_core.core.errors import InputError
 from wsol_core.data.index import ImageIndex, read_index
-from wsol_core.engine.inference import AGNOSTIC
+from wsol_core.engine.inference import AGNOSTIC, Rows
 from wsol_core.engine.recipe import Answer, Output, Recipe, look_at_maps
 from wsol_core.engine.targets import Targets, has_label, stored_maps
 from wsol_core.engine.training import Loss
@@ -30,6 +30,8 @@ from wsol_core.methods.bcct.binary import (
 from wsol_core.methods.bcct.ct import ct_loss, labelled_masks
 from wsol_core.methods.bcct.joint import JointNet, JointParams, build_joint, class_numbers, joint_loss
 from wsol_core.methods.bcct.surroundings import folders_of_classes
+
+C = TypeVar("C", bound=ct.CTParams)
 
 
 class GradientRecipe(Recipe[GradientParams]):
@@ -96,42 +98,25 @@ class FeaturesRecipe(GradientRecipe):
         return no_loss
 
 
-class ClassMapRecipe(Recipe[ct.CTParams]):
-    """CT, whose class maps and branch are the outputs (BC-CT 4)."""
+class ClassMapRecipe(Recipe[C]):
+    """A network whose class maps and branch are the outputs (BC-CT 4)."""
 
-    params = ct.CTParams
-    needs_pseudo_labels = True
-
-    def build(self, params: Any, classes: int) -> OnBackbone:
-        """CT on its backbone."""
-        return ct.build(params, classes)
-
-    def images(self, params: Any, index: ImageIndex) -> ImageIndex:
+    def images(self, params: C, index: ImageIndex) -> ImageIndex:
         """Images of one label each, of several classes."""
         del params
         return ct.several_classes(index.single_label())
 
-    def targets(self, params: Any, index: ImageIndex) -> Targets:
-        """The masks of `learns_from` with the labels."""
-        del index
-        return labelled_masks(stored_maps(Path(params.learns_from)))
-
-    def loss(self, params: Any, index: ImageIndex) -> Loss:
-        """Cross entropy plus the mask loss (Eq. 6)."""
-        del index
-        return partial(ct_loss, mask=params.mask_loss)
-
-    def outputs(self, params: Any, classes: int) -> Mapping[str, Output]:
+    def outputs(self, params: C, classes: int) -> Mapping[str, Output]:
         """Class maps, the branch's maps and class scores."""
         del classes
-        rows = "labels" if params.maps == "label" else AGNOSTIC
+        rows: Rows = "labels" if params.maps == "label" else AGNOSTIC
         return {
             "maps": Output(partial(ct.class_maps, classes=params.maps), rows),
             "branch": Output(ct.branch_maps),
             "classes": Output(ct.class_probabilities, kind="classes"),
         }
 
-    def look(self, params: Any) -> Callable[[OnBackbone, Tensor], Answer]:
+    def look(self, params: C) -> Callable[[OnBackbone, Tensor], Answer]:
         """The map of the likeliest class, and the classes."""
         del params
 
@@ -143,11 +128,31 @@ class ClassMapRecipe(Recipe[ct.CTParams]):
         return look
 
 
-class JointRecipe(ClassMapRecipe):
-    """BC and CT trained at once (BC-CT 4.2)."""
+class CTRecipe(ClassMapRecipe[ct.CTParams]):
+    """CT: image labels and masks in (BC-CT 4)."""
+
+    params = ct.CTParams
+    needs_pseudo_labels = True
+
+    def build(self, params: ct.CTParams, classes: int) -> ct.ClassificationNet:
+        """CT on its backbone."""
+        return ct.build(params, classes)
+
+    def targets(self, params: ct.CTParams, index: ImageIndex) -> Targets:
+        """The masks of `learns_from` with the labels."""
+        del index
+        return labelled_masks(stored_maps(Path(params.learns_from)))
+
+    def loss(self, params: ct.CTParams, index: ImageIndex) -> Loss:
+        """Cross entropy plus the mask loss (Eq. 6)."""
+        del index
+        return partial(ct_loss, mask=params.mask_loss)
+
+
+class JointRecipe(ClassMapRecipe[JointParams]):
+    """BC and CT trained at once: image labels and background images in (BC-CT 4.2)."""
 
     params = JointParams
-    needs_pseudo_labels = False
 
     def build(self, params: JointParams, classes: int) -> JointNet:
         """Both networks."""
@@ -184,5 +189,5 @@ def beside_background(params: NetworkParams, index: ImageIndex) -> ImageIndex:
 
 
 RECIPES: dict[str, Recipe[Any]] = {
-    "binary": BinaryRecipe(), "features": FeaturesRecipe(), "ct": ClassMapRecipe(), "joint": JointRecipe(),
+    "binary": BinaryRecipe(), "features": FeaturesRecipe(), "ct": CTRecipe(), "joint": JointRecipe(),
 }  # fmt: skip

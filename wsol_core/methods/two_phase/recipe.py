@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,32 +18,27 @@ from wsol_core.methods.two_phase import phases
 from wsol_core.methods.two_phase.phases import LaterPhaseParams, PhaseNet, PhaseParams, weighted_maps
 from wsol_core.methods.two_phase.saliency import saliency_maps
 
+F = TypeVar("F", bound=PhaseParams)
 
-class FirstPhaseRecipe(Recipe[PhaseParams]):
-    """The first network: image labels in, heat maps of classes and gradient saliency out (Two-Phase 3.3, 4.2)."""
 
-    params = PhaseParams
+class PhaseRecipe(Recipe[F]):
+    """A network: image labels in, heat maps of classes and gradient saliency out (Two-Phase 3.3, 4.2)."""
 
-    def build(self, params: PhaseParams, classes: int) -> PhaseNet:
+    def build(self, params: F, classes: int) -> PhaseNet:
         """The network of every phase."""
         return phases.build(params, classes)
 
-    def images(self, params: PhaseParams, index: ImageIndex) -> ImageIndex:
+    def images(self, params: F, index: ImageIndex) -> ImageIndex:
         """All images, whose labels must differ."""
         del params
         return phases.different_labels(index)
 
-    def targets(self, params: Any, index: ImageIndex) -> Targets:
-        """The labels; nothing is suppressed."""
-        del params
-        return phases.first_targets(len(index.classes))
-
-    def loss(self, params: PhaseParams, index: ImageIndex) -> Loss:
+    def loss(self, params: F, index: ImageIndex) -> Loss:
         """The multi-label logistic loss (3.3)."""
         del params, index
         return phases.logistic_loss
 
-    def outputs(self, params: PhaseParams, classes: int) -> Mapping[str, Output]:
+    def outputs(self, params: F, classes: int) -> Mapping[str, Output]:
         """Maps weighted by their classes' probabilities (Eq. 5), and saliency where the parameters name a level."""
         rows: Rows = "labels" if params.maps == "label" else range(classes)
         found = {"maps": Output(partial(weighted_maps, classes=params.maps), rows)}
@@ -52,7 +47,7 @@ class FirstPhaseRecipe(Recipe[PhaseParams]):
             found["saliency"] = Output(partial(saliency_maps, scores=scores, level=params.saliency))
         return found
 
-    def look(self, params: PhaseParams) -> Callable[[OnBackbone, Tensor], Answer]:
+    def look(self, params: F) -> Callable[[OnBackbone, Tensor], Answer]:
         """The weighted map of the likeliest class, and the classes."""
         del params
 
@@ -67,7 +62,18 @@ class FirstPhaseRecipe(Recipe[PhaseParams]):
         return look
 
 
-class LaterPhaseRecipe(FirstPhaseRecipe):
+class FirstPhaseRecipe(PhaseRecipe[PhaseParams]):
+    """The first network, which sees all."""
+
+    params = PhaseParams
+
+    def targets(self, params: PhaseParams, index: ImageIndex) -> Targets:
+        """The labels; nothing is suppressed."""
+        del params
+        return phases.first_targets(len(index.classes))
+
+
+class LaterPhaseRecipe(PhaseRecipe[LaterPhaseParams]):
     """A later network, which does not see what the maps of `learns_from` show (Two-Phase 3.5)."""
 
     params = LaterPhaseParams
