@@ -18,6 +18,7 @@ from wsol_core.refinement.permutohedral import GaussianFilter
 
 FloatArray = npt.NDArray[np.floating]
 
+
 @functools.cache
 def library() -> Any | None:
     """The module of the optional extra; None, and one line of warning from the first process, where it is missing."""
