@@ -57,7 +57,8 @@ def test_packages_import_what_the_table_allows(package: str) -> None:
 
 
 def test_packages_import_each_other_without_a_circle() -> None:
-    table, order = allowed(), []
+    table = allowed()
+    order: list[str] = []
     while rest := [name for name in table if name not in order]:
         free = [name for name in rest if table[name] - COMMANDS <= set(order) | {name} or name in COMMANDS]
         assert free, f"a circle among {rest}"
