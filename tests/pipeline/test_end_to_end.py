@@ -1,4 +1,7 @@
-"""The pipeline end to end through DVC, with the preset tiny, in copies of the project."""
+"""The pipeline end to end through DVC, with the preset tiny, in copies of the project.
+
+Stages start as forks of a process with torch in it (`warm_python`); a slow test runs them all with the real `python`.
+"""
 
 import json
 import os
@@ -8,24 +11,26 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
+from tests.pipeline.warm_python import warm_python
 from wsol_core.core.map_store import MapStore
 from wsol_core.data.index import SPLITS, read_index
 
 PROJECT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
+PATH = [str(BIN), os.environ["PATH"]]
 METHODS = {"ddt", "foreground", "cam", "segmentation-foreground", "segmentation-cam"}
 
 
 def run(folder: Path, *words: str, check: bool = True, **environment: str) -> "subprocess.CompletedProcess[str]":
-    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
     found = subprocess.run(
-        words, cwd=folder, env={**os.environ, "PATH": path, "WSOL_WORKERS": "2", **environment},
+        words, cwd=folder, env={**os.environ, "PATH": os.pathsep.join(PATH), "WSOL_WORKERS": "2", **environment},
         capture_output=True, text=True, timeout=1200, check=False,
     )  # fmt: skip
     assert not check or found.returncode == 0, found.stdout[-3000:] + found.stderr[-3000:]
@@ -56,7 +61,16 @@ def copy_project(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A folder whose `python` is warm, at the front of the PATH."""
+    with warm_python(tmp_path_factory.mktemp("warm")) as folder:
+        PATH.insert(0, folder)
+        yield folder
+        PATH.remove(folder)
+
+
+@pytest.fixture(scope="module")
+def project(warm: str, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: ARG001 - it starts the stages
     """A copy in which everything was built once."""
     folder = copy_project(tmp_path_factory.mktemp("project"))
     run(folder, "dvc", "repro")
@@ -226,9 +240,10 @@ def test_queued_experiments_run_in_their_own_workspaces(project: Path) -> None:
 
 
 @pytest.mark.slow
-def test_clean_run_elsewhere_gives_the_same_hashes(project: Path, tmp_path: Path) -> None:
+def test_clean_run_of_cold_processes_elsewhere_gives_the_same_hashes(project: Path, warm: str, tmp_path: Path) -> None:
     other = copy_project(tmp_path / "other")
-    run(other, "dvc", "repro", WSOL_WORKERS="1")
+    path = os.pathsep.join(part for part in PATH if part != warm)
+    run(other, "dvc", "repro", WSOL_WORKERS="1", PATH=path)
     first, second = lock(project), lock(other)
     assert {path for path in first if first[path] != second[path]} == set()
 
@@ -254,3 +269,21 @@ def test_params_typo_is_one_line(project: Path, edit: tuple[str, str], expected:
     assert len(errors) == 1
     assert expected in errors[0]
     assert "Traceback" not in found.stderr
+
+
+def test_a_warm_stage_is_a_process_of_its_own_in_its_folder(warm: str, tmp_path: Path) -> None:
+    stage = tmp_path / "stages/shown.py"
+    stage.parent.mkdir()
+    stage.with_name("__init__.py").touch()
+    words = [f"{warm}/python", "-m", "stages.shown", "a", "b c"]
+    stage.write_text(
+        "import os, sys\nprint(__name__, sys.argv[1:], os.getcwd(), os.environ['GIVEN'], 'torch' in sys.modules)"
+    )
+    expected = f"__main__ ['a', 'b c'] {tmp_path} here {{}}\n"
+    assert run(tmp_path, *words, GIVEN="here").stdout == expected.format(True)
+    assert run(tmp_path, sys.executable, *words[1:], GIVEN="here").stdout == expected.format(False)
+    for code, ending in {3: "sys.exit(3)", 1: "sys.exit('wrong')", 137: "os.kill(os.getpid(), 9)"}.items():
+        stage.write_text(f"import os, sys\nprint('before', flush=True)\n{ending}")
+        found = run(tmp_path, *words, check=False)
+        assert (found.returncode, found.stdout) == (code, "before\n")
+    assert run(tmp_path, f"{warm}/python", "-c", "import sys; print('torch' in sys.modules)").stdout == "False\n"

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from stages import refine_maps as refine_stage
+from tests.small_workspace import make_index
 from wsol_core.core.crf_params import CRFParams
 from wsol_core.core.errors import InputError
 from wsol_core.core.map_store import Kind, MapStore, create
@@ -17,8 +18,6 @@ from wsol_core.core.regions import upsample
 from wsol_core.data.index import write_index
 from wsol_core.refinement.crf import library, mean_field
 from wsol_core.refinement.refine import RefineParams, reduce, refine, refine_maps, unary_energy
-
-from .small_workspace import make_index
 
 Picture = npt.NDArray[np.uint8]
 SQUARE = np.s_[12:36, 16:48]
