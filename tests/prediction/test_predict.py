@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from stages import localize, maps
 from tests import tiny_networks
+from tests.tiny_backbone import use_tiny_backbone
 from wsol_core.cli.app import app
 from wsol_core.core.boxes import Boxes
 from wsol_core.core.errors import InputError
@@ -33,7 +34,7 @@ def workspace(tmp_path: Path, small_index: ImageIndex, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_STAGE", raising=False)
     monkeypatch.setenv("WSOL_DEVICE", "cpu")
-    tiny_networks.use_tiny_backbone(monkeypatch)
+    use_tiny_backbone(monkeypatch)
     return small_index
 
 
