@@ -18,7 +18,7 @@ TRUTH = DATA / "truth"
 def main(method: str) -> None:
     """Write `localization/METHOD.json` (figures by split) and `curves/METHOD-*.csv` under `results/PRESET`.
 
-    The tables are those of `evaluation.Evaluation`.
+    The tables are those of `evaluation.localization.Evaluation`.
     """
     block, results = params.load(LocalizeParams, "localize"), Path("results") / params.preset()
     index, annotations = read_index(DATA / "index.parquet"), read_annotations(TRUTH / "annotations.parquet")

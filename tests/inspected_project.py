@@ -46,7 +46,7 @@ stages:
 """
 
 
-def make_project(root: Path, images: int = 130, pictures: int = 130, shift: float = 0.0) -> None:
+def make_project(root: Path, images: int, shift: float = 0.0) -> None:
     """Write `root/data` and `root/params.yaml`; `shift` moves the maps, so that projects can be told apart."""
     rng = np.random.default_rng(0)
     root.mkdir(parents=True, exist_ok=True)
@@ -54,18 +54,18 @@ def make_project(root: Path, images: int = 130, pictures: int = 130, shift: floa
     corners = rng.uniform(0, 0.5, (images, 2))
     corners = np.hstack([corners, corners + rng.uniform(0.25, 0.5, (images, 2))])
     boxes = (corners * [WIDTH, HEIGHT, WIDTH, HEIGHT]).astype(np.float32)
-    _draw(root / "data/rendered/localization", boxes[:pictures], rng)
+    _draw(root / "data/rendered/localization", boxes, rng)
     for name in ("localization", "detection"):
         data = root / "data" / name
-        index = _index(name, images, pictures)
+        index = _index(name, images)
         write_index(data / "index.parquet", index)
-        _truth(data, index, boxes, min(pictures, images))
+        _truth(data, index, boxes)
         _maps(data, index, corners + shift)
     _pseudo(root / "data/localization", index, boxes)
     _detection(root / "data/detection", index, boxes)
 
 
-def make_versions(root: Path, images: int = 12) -> None:
+def make_versions(root: Path) -> None:
     """A DVC project at `root`: a commit tagged `first`, and from it the experiment `trial`, whose maps differ.
 
     One stage, never run, has all of the data. The workspace holds what the experiment does.
@@ -82,25 +82,25 @@ def make_versions(root: Path, images: int = 12) -> None:
     with chdir(root):
         git("init", "-q")
         repo = Repo.init()
-        make_project(root, images, images)
+        make_project(root, 12)
         Path("dvc.yaml").write_text(json.dumps({"stages": {"everything": stage}}), encoding="utf-8")
         repo.commit(force=True)
         git("add", "-A")
         git("commit", "-q", "-m", "first")
         git("tag", "first")
         shutil.rmtree("data")
-        make_project(root, images, images, shift=0.2)
+        make_project(root, 12, shift=0.2)
         repo.commit(force=True)
         repo.experiments.save(name="trial")
         repo.close()
 
 
-def _index(name: str, images: int, pictures: int) -> ImageIndex:
+def _index(name: str, images: int) -> ImageIndex:
     numbers = np.arange(images)
     table = pd.DataFrame(
         {
             "image_id": [f"{number % 3}/{number:05d}" for number in numbers],
-            "path": [f"{number % pictures:05d}.jpg" for number in numbers],
+            "path": [f"{number:05d}.jpg" for number in numbers],
             "digest": [f"{number:032x}" for number in numbers],
             "split": np.where(numbers % 4 == 3, SPLITS[2], np.where(numbers % 10 == 0, SPLITS[1], SPLITS[0])),
             "labels": [[int(number % 3)] for number in numbers],
@@ -132,9 +132,9 @@ def _boxes(index: ImageIndex, boxes, **columns) -> pd.DataFrame:
     return table.assign(label=labels, **columns)
 
 
-def _truth(data: Path, index: ImageIndex, boxes, masks: int) -> None:
+def _truth(data: Path, index: ImageIndex, boxes) -> None:
     write_annotations(data / "truth" / "annotations.parquet", _boxes(index, boxes, difficult=False, instance=1))
-    for row in _boxes(index, boxes).iloc[:masks].to_dict("records"):
+    for row in _boxes(index, boxes).to_dict("records"):
         mask = np.zeros((HEIGHT, WIDTH), np.uint8)
         mask[int(row["y0"]) : int(row["y1"]), int(row["x0"]) : int(row["x1"])] = 1
         path = data / "truth" / "masks" / f"{row['image_id']}.png"

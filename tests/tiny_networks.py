@@ -5,12 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 import yaml
-from torch import Tensor, nn
+from torch import nn
 
-from wsol_core.backbones.pyramid import TORCHVISION, Pyramid
 from wsol_core.data.index import ImageIndex, write_index
 from wsol_core.engine.checkpoints import save_checkpoint
 from wsol_core.engine.recipe import all_recipes, entry_recipe
@@ -56,24 +54,6 @@ PARAMS: dict[str, Any] = {
     "localize": {"resolution": 64},
     "networks": ENTRIES,
 }
-
-
-class Tiny(nn.Module):
-    """Features at strides 4 and 8."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(3, 16, 5, 4, 2)
-        self.second = nn.Conv2d(16, 24, 3, 2, 1)
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        shallow = self.first(images).relu()
-        return [shallow, self.second(shallow).relu()]
-
-
-def use_tiny_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
-    pyramid = lambda _name, _stride: Pyramid(Tiny(), (16, 24), (4, 8), TORCHVISION)  # noqa: E731
-    monkeypatch.setattr("wsol_core.backbones.create._pyramid", pyramid)
 
 
 def build(folder: Path, index: ImageIndex, names: Sequence[str] = tuple(ENTRIES), threshold: float = 0.5) -> None:

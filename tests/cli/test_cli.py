@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from tests.commands import error
 from wsol_core.cli.app import app
 from wsol_core.cli.results import write_pages
 from wsol_core.configuration.expand import expand
@@ -52,16 +53,8 @@ def run(*words: str) -> str:
     return done.stdout
 
 
-def error(*words: str) -> str:
-    done = CliRunner().invoke(app, words)
-    assert done.exit_code == 1
-    assert done.stderr.startswith("error: ")
-    assert done.stderr.count("\n") == 1
-    return done.stderr
-
-
-def classify(name: str, figures: object, preset: str = "demo") -> None:
-    path = Path("results", preset, "classification", f"{name}.json")
+def classify(name: str, figures: object) -> None:
+    path = Path("results/demo/classification", f"{name}.json")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(figures))
 

@@ -282,13 +282,12 @@ def write_workspace(folder: Path, index: ImageIndex, method: str) -> None:
     write_table(data / "proposals.parquet", table)
     write_table(data / "objectness" / "foreground.parquet", table)
     network = params(method=method, filter={"threshold": 0.2, "exempt": ["green"]}).model_dump(mode="json")
-    sees, folder_of_objectness = "data/detection/proposal_features/lite0.h5", "data/detection/objectness"
-    entry = {"sees": sees, "learns_from": f"{folder_of_objectness}/foreground.parquet", "network": network}
-    hidden = entry | {"learns_from": f"{folder_of_objectness}/oracle-lr.parquet"}
+    sees, learns_from = "data/detection/proposal_features/lite0.h5", "data/detection/objectness/foreground.parquet"
+    entry = {"sees": sees, "learns_from": learns_from, "network": network}
     detect = {"overlap": 0.3, "detections": 3}
     (folder / "params.yaml").write_text(yaml.safe_dump({
         "preset": "small", "seed": 0, "proposal_features": {"lite0": FEATURES.model_dump(mode="json")},
-        "detectors": {"net": entry | {"detect": detect}, "plain": hidden},
+        "detectors": {"net": entry | {"detect": detect}},
     }))  # fmt: skip
 
 
@@ -319,15 +318,6 @@ def test_stages_twice_give_the_same_bytes(
     assert (table.groupby("image_id")["score"].diff().fillna(0) <= 0).all()
     assert (table[["x1", "y1"]].to_numpy() <= [64, 48]).all()
     assert len(pd.read_csv("data/models/loss-net.csv")) == LEARNING.epochs
-
-
-def test_an_oracle_under_a_plain_name_is_refused(
-    small_index: ImageIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    write_workspace(tmp_path, small_index, "oicr")
-    with pytest.raises(InputError, match="must begin with 'oracle-'"):
-        train_stage.main("plain")
 
 
 def test_a_detector_of_other_classes_is_refused(tmp_path: Path) -> None:

@@ -18,11 +18,11 @@ from wsol_core.core.params import Block
 from wsol_core.core.scratch import scratch_folder
 from wsol_core.data.images import decode_squashed
 from wsol_core.data.index import ImageIndex
-from wsol_core.engine.checkpoints import load_checkpoint, rebuild, restore, save_checkpoint
+from wsol_core.engine.checkpoints import checkpoint_params, load_checkpoint, restore, save_checkpoint
 from wsol_core.engine.devices import launch
-from wsol_core.engine.inference import InferenceParams, Predict, padded_labels, rescale, write_maps
+from wsol_core.engine.inference import InferenceParams, Predict, padded_labels, resize_images, write_maps
 from wsol_core.engine.training_params import TrainingParams
-from wsol_core.methods.wsfl.foreground import ForegroundParams, PixelClassifier, build
+from wsol_core.methods.wsfl.foreground import ForegroundParams, build
 
 PARAMS = ForegroundParams(
     backbone=BackboneParams(name="mobilenetv3_small_050", weights="none"),
@@ -126,10 +126,10 @@ def test_views_are_averaged(small_index: ImageIndex, tmp_path: Path) -> None:
 
 def test_scales_are_rounded_to_32_pixels() -> None:
     images = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8)
-    assert rescale(images, 1) is images
-    assert rescale(images, 1.4).shape == (2, 3, 96, 128)
-    assert rescale(images, 0.1).shape == (2, 3, 32, 32)
-    assert rescale(images, 2).dtype == torch.uint8
+    assert resize_images(images, 1) is images
+    assert resize_images(images, 1.4).shape == (2, 3, 96, 128)
+    assert resize_images(images, 0.1).shape == (2, 3, 32, 32)
+    assert resize_images(images, 2).dtype == torch.uint8
 
 
 def test_labels_are_filled_up() -> None:
@@ -137,19 +137,15 @@ def test_labels_are_filled_up() -> None:
     assert padded_labels([[], []]).shape == (2, 0)
 
 
-def build_any(params: ForegroundParams, _: int) -> PixelClassifier:
-    return build(params)
-
-
 def test_checkpoint_comes_back_with_its_parameters(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = build(PARAMS)
     path = tmp_path / "m.safetensors"
     save_checkpoint(path, model.state_dict(), PARAMS.model_dump(mode="json"), ("red", "green"))
-    again, params = rebuild(path, ForegroundParams, build_any)
-    assert params == PARAMS
-    assert load_checkpoint(path).classes == ("red", "green")
-    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), again.state_dict().values(), strict=True))
+    found = load_checkpoint(path)
+    assert checkpoint_params(path, found, ForegroundParams) == PARAMS
+    assert found.classes == ("red", "green")
+    assert all(torch.equal(found.tensors[name], own) for name, own in model.state_dict().items())
     first = path.read_bytes()
     save_checkpoint(path, model.state_dict(), PARAMS.model_dump(mode="json"), ("red", "green"))
     assert path.read_bytes() == first
@@ -179,7 +175,7 @@ def test_checkpoint_with_other_parameters_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
     save_checkpoint(path, {"a": torch.zeros(1)}, {"backbone": {"name": "x"}, "old": 1})
     with pytest.raises(InputError, match="not of this version"):
-        rebuild(path, ForegroundParams, build_any)
+        checkpoint_params(path, load_checkpoint(path), ForegroundParams)
 
 
 class Rate(Block):

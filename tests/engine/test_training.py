@@ -26,8 +26,8 @@ from wsol_core.data.targets import StoredTargets
 from wsol_core.engine.checkpoints import load_checkpoint
 from wsol_core.engine.devices import launch
 from wsol_core.engine.fit import fit_network, training_set
-from wsol_core.engine.recipe import Answer, Output, Recipe
-from wsol_core.engine.targets import Targets, class_labels, images_with_maps, stored_maps
+from wsol_core.engine.recipe import Answer, LabelRecipe, Output
+from wsol_core.engine.targets import class_labels, images_with_maps, stored_maps
 from wsol_core.engine.training import Loss, Trainer, create_optimizer, parameter_groups
 from wsol_core.engine.training_params import NetworkParams, OptimizerParams, TrainingParams, rate_factor
 
@@ -233,7 +233,7 @@ class Classifier(OnBackbone):
         return logits
 
 
-class LabelRecipe(Recipe[NetworkParams]):
+class LossRecipe(LabelRecipe[NetworkParams]):
     """The classifier, which learns from labels by a loss."""
 
     params = NetworkParams
@@ -244,10 +244,6 @@ class LabelRecipe(Recipe[NetworkParams]):
     def build(self, params: NetworkParams, classes: int) -> Classifier:
         del params, classes
         return Classifier()
-
-    def targets(self, params: NetworkParams, index: ImageIndex) -> Targets:
-        del params, index
-        return class_labels
 
     def loss(self, params: NetworkParams, index: ImageIndex) -> Loss:
         del params, index
@@ -279,7 +275,7 @@ def network(training: TrainingParams) -> NetworkParams:
 
 def test_a_classifier_learns_from_labels(workspace: ImageIndex) -> None:
     params = network(PARAMS.model_copy(update={"precision": "32-true"}))
-    fit_network("c", LabelRecipe(), params)
+    fit_network("c", LossRecipe(), params)
     tensors, config, classes = load_checkpoint(TRAINED)
     assert config == params.model_dump(mode="json")
     assert classes == workspace.classes
@@ -292,7 +288,7 @@ def test_a_classifier_learns_from_labels(workspace: ImageIndex) -> None:
 
 @pytest.mark.usefixtures("workspace")
 def test_no_epochs_keep_the_starting_weights() -> None:
-    fit_network("c", LabelRecipe(), network(PARAMS.model_copy(update={"epochs": 0})))
+    fit_network("c", LossRecipe(), network(PARAMS.model_copy(update={"epochs": 0})))
     torch.manual_seed(3)
     assert same(Classifier().state_dict(), load_checkpoint(TRAINED).tensors)
     assert Path("data/models/loss-c.csv").read_text() == "epoch,train,held_out\n"
@@ -301,7 +297,7 @@ def test_no_epochs_keep_the_starting_weights() -> None:
 def test_the_same_numbers_are_drawn_as_by_the_loop_alone(workspace: ImageIndex, tmp_path: Path) -> None:
     """The seed's weights first; then the loop on moved images."""
     params = network(PARAMS.model_copy(update={"resize": 20}))
-    fit_network("c", LabelRecipe(), params)
+    fit_network("c", LossRecipe(), params)
     sets = [training_set(workspace, split, class_labels, params.training, "bilinear", 3) for split in
             (TRAIN_WEAKSUP, TRAIN_FULLSUP)]  # fmt: skip
     assert sets[0] is not None
@@ -315,7 +311,7 @@ def test_the_same_numbers_are_drawn_as_by_the_loop_alone(workspace: ImageIndex, 
 def test_set_without_training_images_is_refused(workspace: ImageIndex) -> None:
     write_index(INDEX, replace(workspace, table=workspace.split(TRAIN_FULLSUP)))
     with pytest.raises(InputError, match="no image in train-weaksup"):
-        fit_network("c", LabelRecipe(), network(PARAMS))
+        fit_network("c", LossRecipe(), network(PARAMS))
     assert not Path("data/models").exists()
 
 
@@ -374,5 +370,5 @@ def test_a_loss_that_is_not_finite_stops_the_training() -> None:
         return labels_loss(model, batch) * torch.tensor(float("nan"))
 
     with pytest.raises(InputError, match="the loss is nan in epoch 1; lower the rates"):
-        fit_network("c", LabelRecipe(broken), network(PARAMS))
+        fit_network("c", LossRecipe(broken), network(PARAMS))
     assert not Path("data/models").exists()

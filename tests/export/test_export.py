@@ -2,6 +2,7 @@
 
 import csv
 import json
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -12,9 +13,8 @@ import yaml
 from faster_coco_eval import COCO
 from PIL import Image
 from torchvision.datasets import VOCDetection
-from typer.testing import CliRunner, Result
 
-from wsol_core.cli.app import app
+from tests import commands
 from wsol_core.core.boxes import BOX_COLUMNS, from_inclusive, from_xywh, to_centre, to_inclusive, to_xywh
 from wsol_core.core.errors import InputError
 from wsol_core.core.files import write_table
@@ -56,22 +56,13 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def run(*words: object) -> Result:
-    return CliRunner().invoke(app, ["export", *[str(word) for word in words]])
+error = partial(commands.error, "export")
 
 
 def good(*words: object) -> None:
-    done = run(*words)
+    done = commands.run("export", *words)
     assert done.exit_code == 0, done.stderr
     assert done.stdout == ""
-
-
-def error(*words: object) -> str:
-    done = run(*words)
-    assert done.exit_code == 1
-    assert done.stderr.startswith("error: ")
-    assert done.stderr.count("\n") == 1
-    return done.stderr
 
 
 # Converters

@@ -11,6 +11,7 @@ import torch
 from typer.testing import CliRunner
 
 from tests import tiny_networks
+from tests.tiny_backbone import use_tiny_backbone
 from wsol_core.cli.app import app
 from wsol_core.data.index import ImageIndex
 from wsol_core.prediction.predictor import Predictor
@@ -20,7 +21,7 @@ from wsol_core.prediction.predictor import Predictor
 def workspace(tmp_path: Path, small_index: ImageIndex, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_STAGE", raising=False)
-    tiny_networks.use_tiny_backbone(monkeypatch)
+    use_tiny_backbone(monkeypatch)
     tiny_networks.build(tmp_path, small_index, ["segmentation-foreground", "labelled", "bc"])
 
 

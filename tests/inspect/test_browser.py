@@ -87,7 +87,7 @@ def shows(page, text: str) -> None:
 
 
 def test_walk(page, faults, tmp_path):
-    make_project(tmp_path / "project", 130, 130, shift=0.065)
+    make_project(tmp_path / "project", 130, shift=0.065)
     with served(tmp_path / "project") as address:
         page.goto(address)
         page.select_option("[name=split]", "train-weaksup")
@@ -147,7 +147,7 @@ def test_compare_a_commit_and_an_experiment(page, faults, tmp_path):
 
 
 def test_static_folder_opens_without_a_server(page, faults, tmp_path, monkeypatch):
-    make_project(tmp_path / "project", 24, 24, shift=0.065)
+    make_project(tmp_path / "project", 24, shift=0.065)
     monkeypatch.chdir(tmp_path / "project")
     assert CliRunner().invoke(cli, ["inspect", "--static", str(tmp_path / "shown")]).exit_code == 0
     inspection = Inspection(open_workspaces(tmp_path / "project", []))

@@ -36,7 +36,7 @@ FIRST = "0/00000"
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("inspect") / "project"
-    make_project(root, IMAGES, IMAGES)
+    make_project(root, IMAGES)
     (root / "dvc.lock").write_text(LOCK, encoding="utf-8")
     return root
 
@@ -153,7 +153,7 @@ def test_live_box_is_that_of_localize(client, project, method, threshold):
 
 def test_live_boxes_of_all_components_are_those_of_localize(tmp_path):
     root = tmp_path / "several"
-    make_project(root, 4, 4)
+    make_project(root, 4)
     text = (root / "params.yaml").read_text(encoding="utf-8")
     (root / "params.yaml").write_text(text.replace("components: largest", "components: all"), encoding="utf-8")
     data = root / "data/localization"
@@ -173,7 +173,7 @@ def test_without_a_threshold_the_calibrated_one_counts(client, project):
 
 def test_a_threshold_has_its_scale(tmp_path):
     root = tmp_path / "otsu"
-    make_project(root, 4, 4)
+    make_project(root, 4)
     write_threshold(root, "cam", 0.5, "otsu")
     data = root / "data/localization"
     with MapStore(data / "outputs/cam/maps.h5") as store:
@@ -328,7 +328,7 @@ def test_page_files_and_headers(client):
 
 
 def test_a_damaged_store_is_the_servers_fault(tmp_path):
-    make_project(tmp_path / "project", 4, 4)
+    make_project(tmp_path / "project", 4)
     (tmp_path / "project/data/localization/outputs/ddt/maps.h5").write_bytes(b"no store")
     reply = get(browse(tmp_path / "project"), "layer", 500, data_set="localization", id=FIRST, layer="maps/ddt")
     assert "run the stage that makes it again" in reply.text
@@ -336,18 +336,18 @@ def test_a_damaged_store_is_the_servers_fault(tmp_path):
 
 def test_results_that_change_are_read_again(tmp_path):
     root = tmp_path / "project"
-    make_project(root, 8, 8)
+    make_project(root, 8)
     client = browse(root)
     before = ask(client, "page", method="ddt")["images"]
     other = tmp_path / "other"
-    make_project(other, 8, 8, shift=0.3)
+    make_project(other, 8, shift=0.3)
     (other / "data/localization/boxes/ddt.parquet").replace(root / "data/localization/boxes/ddt.parquet")
     assert ask(client, "page", method="ddt")["images"] != before
 
 
 def test_without_annotations_pseudo_boxes_are_the_reference(tmp_path):
     root = tmp_path / "project"
-    make_project(root, 8, 8)
+    make_project(root, 8)
     (root / "data/localization/truth/annotations.parquet").unlink()
     client = browse(root)
     assert get(client, "api/overview").json()["sets"]["localization"]["reference"] == "pseudo boxes"

@@ -45,8 +45,8 @@ from wsol_core.methods.bcct.binary import (
 from wsol_core.methods.bcct.ct import LabelledMasks, ct_loss
 from wsol_core.methods.bcct.masks import largest_parts
 from wsol_core.methods.bcct.pixel_supervision import (
-    Answer,
     ClassificationNet,
+    CTAnswer,
     CTParams,
     MaskLoss,
     branch_maps,
@@ -240,7 +240,7 @@ def test_the_whole_loss_is_the_sum() -> None:
     """Class averages ln 3 and 0 against class 1: -ln 1/4; the mask as above."""
     maps = torch.tensor([[[[2 * math.log(3), 0.0]], [[1.0, -1.0]]]])
     targets = torch.tensor([[[2.0, 2.0], [-2.0, -2.0]]])
-    loss = ct_loss(Says(Answer(maps, LOGITS)), Batch(torch.empty(0), targets), "bce")
+    loss = ct_loss(Says(CTAnswer(maps, LOGITS)), Batch(torch.empty(0), targets), "bce")
     expected = math.log(4) + mask_loss(LOGITS, MASK, "bce").item()
     assert loss.item() == pytest.approx(expected)
 
@@ -275,7 +275,7 @@ def test_a_step_lowers_the_loss_and_reaches_every_weight(form: MaskLoss) -> None
 def test_class_maps_by_hand() -> None:
     """Negative values are cut, the rest is divided by the maximum; class 1 has the highest average."""
     maps = torch.tensor([[[[2.0, -4.0, 1.0]], [[3.0, 0.0, 1.5]], [[-1.0, -2.0, 0.0]]]])
-    model: Any = Says(Answer(maps, torch.zeros(1, 1, 3)))
+    model: Any = Says(CTAnswer(maps, torch.zeros(1, 1, 3)))
     found = class_maps(model, torch.empty(0), torch.tensor([[0, 2]]), "label")
     assert found.tolist() == [[[[1, 0, 0.5]], [[0, 0, 0]]]]
     assert class_maps(model, torch.empty(0), torch.tensor([[0]]), "predicted").tolist() == [[[[1, 0, 0.5]]]]

@@ -18,7 +18,7 @@ from wsol_core.engine.checkpoints import load_checkpoint
 from wsol_core.methods.bcct.binary import AnswerParams, gradient_maps
 from wsol_core.methods.bcct.joint import JointAnswer, JointNet, JointParams, build_joint, class_numbers, joint_loss
 from wsol_core.methods.bcct.masks import largest_parts
-from wsol_core.methods.bcct.pixel_supervision import Answer, answer_loss
+from wsol_core.methods.bcct.pixel_supervision import CTAnswer, answer_loss
 
 JOINT = JointParams.model_validate(
     {"backbone": SMALL, "training": TRAINING, "width": 4, "binary": {"resolution": 8, "smoothing": 0.1}}
@@ -102,7 +102,7 @@ def test_the_features_that_answer_are_a_choice() -> None:
     params = JOINT.model_copy(update={"binary": AnswerParams(level=-2, resolution=8)})
     network = build_joint(params, 2)
     assert network.binary.head.in_features == network.backbone.channels[-2]
-    assert isinstance(network(pictures(1)), Answer)
+    assert isinstance(network(pictures(1)), CTAnswer)
     assert isinstance(network.binary, nn.Module)
 
 

@@ -28,11 +28,11 @@ from wsol_core.methods.sec.network import (
     SecParams,
     build,
     constrain_loss,
+    crf_log_q,
     expand_loss,
     label_maps,
     label_rows,
     probabilities,
-    refine,
     sec_loss,
     seed_loss,
     weighted_rank_pooling,
@@ -179,7 +179,7 @@ def test_the_crf_sees_log_probabilities_and_shrunk_pictures(fixed_crf: list[tupl
     scores = random_scores(2, 3, 4, 4)
     images = pictures(2)
     images[0], images[1, 0] = 7, 255
-    log_q = refine(scores, images, params(crf_gradient="constant"))
+    log_q = crf_log_q(scores, images, params(crf_gradient="constant"))
     unaries, small = fixed_crf[0]
     assert torch.allclose(unaries, -scores.log_softmax(1))
     assert small.dtype == torch.uint8
@@ -193,7 +193,7 @@ def test_the_crf_sees_log_probabilities_and_shrunk_pictures(fixed_crf: list[tupl
 def test_the_crf_has_a_floor() -> None:
     scores = torch.zeros(1, 3, 1, 1)
     scores[0, 1] = 60
-    q = refine(scores, pictures(1), params()).exp().flatten()
+    q = crf_log_q(scores, pictures(1), params()).exp().flatten()
     assert q.tolist() == pytest.approx(
         [FLOOR / (1 + 2 * FLOOR), 1 / (1 + 2 * FLOOR), FLOOR / (1 + 2 * FLOOR)], rel=1e-4
     )
@@ -207,7 +207,7 @@ def numerical_slope(value: Sequence[float], step: float) -> float:
 def test_constant_gradient_is_that_of_a_fixed_target() -> None:
     """(p - q) over positions, but for the floor; against differences with Q held fast, and autograd's own."""
     scores = random_scores(2, 3, 2, 3).requires_grad_()
-    fixed = refine(scores, pictures(2), params(crf_gradient="constant"))
+    fixed = crf_log_q(scores, pictures(2), params(crf_gradient="constant"))
     assert not fixed.requires_grad
     constrain_loss(probabilities(scores), fixed).backward()
     assert scores.grad is not None
@@ -223,13 +223,13 @@ def test_constant_gradient_is_that_of_a_fixed_target() -> None:
 def test_diagonal_gradient_adds_that_of_log_q_times_one_minus_q() -> None:
     """Against differences of the loss in which log Q moves by (1 - Q) times its own score, and no other."""
     base = random_scores(1, 3, 2, 2)
-    q = refine(base, pictures(1), params(crf_gradient="constant")).exp()
+    q = crf_log_q(base, pictures(1), params(crf_gradient="constant")).exp()
 
     def moved(scores: Tensor) -> Tensor:
         return constrain_loss(probabilities(scores), q.log() + (1 - q) * (scores - base))
 
     scores = base.clone().requires_grad_()
-    value = constrain_loss(probabilities(scores), refine(scores, pictures(1), params(crf_gradient="diagonal")))
+    value = constrain_loss(probabilities(scores), crf_log_q(scores, pictures(1), params(crf_gradient="diagonal")))
     value.backward()
     assert scores.grad is not None
     step = 1e-5
@@ -249,9 +249,9 @@ def test_diagonal_gradient_adds_that_of_log_q_times_one_minus_q() -> None:
 @pytest.mark.parametrize("gradient", ["constant", "diagonal"])
 def test_a_step_down_the_gradient_lowers_the_divergence(gradient: str) -> None:
     scores = (random_scores(1, 2, 3, 3) * 2).requires_grad_()
-    loss = constrain_loss(probabilities(scores), refine(scores, pictures(1), params(crf_gradient=gradient)))
+    loss = constrain_loss(probabilities(scores), crf_log_q(scores, pictures(1), params(crf_gradient=gradient)))
     (slope,) = torch.autograd.grad(loss, scores)
-    fixed = refine(scores, pictures(1), params(crf_gradient="constant"))
+    fixed = crf_log_q(scores, pictures(1), params(crf_gradient="constant"))
     assert constrain_loss(probabilities(scores - slope), fixed) < loss
 
 
@@ -265,9 +265,9 @@ def test_with_the_real_crf_scores_come_to_follow_the_edges(gradient: str) -> Non
     rough = (square.bool() ^ noise).float() * 4 - 2
     scores = torch.cat([-rough, rough], 1).requires_grad_()
     changed = params(crf_gradient=gradient, crf={"appearance_pixels": 4})
-    first = constrain_loss(probabilities(scores), refine(scores, images, changed)).item()
+    first = constrain_loss(probabilities(scores), crf_log_q(scores, images, changed)).item()
     for _ in range(30):
-        loss = constrain_loss(probabilities(scores), refine(scores, images, changed))
+        loss = constrain_loss(probabilities(scores), crf_log_q(scores, images, changed))
         (slope,) = torch.autograd.grad(loss, scores)
         scores = (scores - 50 * slope).detach().requires_grad_()
     assert (scores.argmax(1) == square[0].bool()).all()
@@ -329,7 +329,7 @@ def test_the_loss_is_the_sum_of_the_terms_asked_for() -> None:
     terms: dict[LossName, Tensor] = {
         "seed": seed_loss(p, large == CUE),
         "expand": expand_loss(p, torch.tensor([[True, False]] * 2), (0.996, 0.0, 0.999)),
-        "constrain": constrain_loss(p, refine(scores, batch.inputs, NETWORK)),
+        "constrain": constrain_loss(p, crf_log_q(scores, batch.inputs, NETWORK)),
     }
     choices: list[tuple[LossName, ...]] = [
         ("seed",),

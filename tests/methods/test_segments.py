@@ -14,7 +14,7 @@ from wsol_core.core.map_store import Kind, MapStore, create
 from wsol_core.data.images import decode
 from wsol_core.data.index import ImageIndex, write_index
 from wsol_core.data.label_masks import LabelMasks
-from wsol_core.methods.sec.segments import EdgeParams, SegmentParams, refine, segment, write_segments
+from wsol_core.methods.sec.segments import EdgeParams, SegmentParams, crf_probabilities, segment, write_segments
 
 NOWHERE = Path("nowhere.png")
 
@@ -44,7 +44,7 @@ def test_the_crf_draws_a_rough_map_to_the_edges() -> None:
     rough[:, 1:3, 2:4] = 0.9
     crf = EdgeParams(appearance_weight=5, appearance_pixels=20, smoothness_pixels=1)
     probabilities = np.stack([1 - rough[0], rough[1]])
-    found = refine(probabilities, image, crf)
+    found = crf_probabilities(probabilities, image, crf)
     assert found.shape == (2, 40, 60)
     assert np.allclose(found.sum(0), 1, atol=1e-4)
     assert np.array_equal(found.argmax(0) == 1, image[..., 0] == 255)

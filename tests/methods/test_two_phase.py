@@ -23,9 +23,9 @@ from wsol_core.data.index import ImageIndex
 from wsol_core.data.loading import Batch, Geometry
 from wsol_core.engine.training_params import TrainingParams
 from wsol_core.methods.two_phase.phases import (
-    Answer,
     LaterPhaseParams,
     MaskedLabels,
+    PhaseAnswer,
     PhaseNet,
     PhaseParams,
     build,
@@ -64,9 +64,9 @@ class Says(PhaseNet):
 
     def __init__(self, heat: Tensor, logits: Tensor) -> None:
         nn.Module.__init__(self)
-        self.answer = Answer(heat, logits)
+        self.answer = PhaseAnswer(heat, logits)
 
-    def forward(self, images: Tensor, mask: Tensor | None = None) -> Answer:  # noqa: ARG002
+    def forward(self, images: Tensor, mask: Tensor | None = None) -> PhaseAnswer:  # noqa: ARG002
         return self.answer
 
 

@@ -10,7 +10,7 @@ ROOTS = ("stages", "wsol_core")
 def closure(module: str, root: Path = Path()) -> set[str]:
     """The files of `module` and of everything of `ROOTS` that it imports, relative to `root`, package files left out.
 
-    Package files (`__init__.py`) hold a docstring alone, see `test_package_files_hold_a_docstring_at_most`.
+    Package files (`__init__.py`) hold a docstring alone, see `test_package_files_hold_a_docstring_alone`.
     """
     found: set[Path] = set()
     waiting = _files(module, root)

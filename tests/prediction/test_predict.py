@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from typer.testing import CliRunner, Result
 
 from stages import localize, maps
 from tests import tiny_networks
-from wsol_core.cli.app import app
+from tests.commands import error, run
+from tests.tiny_backbone import use_tiny_backbone
 from wsol_core.core.boxes import Boxes
 from wsol_core.core.errors import InputError
 from wsol_core.core.files import read_table
@@ -33,20 +33,8 @@ def workspace(tmp_path: Path, small_index: ImageIndex, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_STAGE", raising=False)
     monkeypatch.setenv("WSOL_DEVICE", "cpu")
-    tiny_networks.use_tiny_backbone(monkeypatch)
+    use_tiny_backbone(monkeypatch)
     return small_index
-
-
-def run(*words: object) -> Result:
-    return CliRunner().invoke(app, [str(word) for word in words])
-
-
-def error(*words: object) -> str:
-    done = run(*words)
-    assert done.exit_code == 1
-    assert done.stderr.startswith("error: ")
-    assert done.stderr.count("\n") == 1
-    return done.stderr
 
 
 def paths(index: ImageIndex) -> list[Path]:

@@ -19,7 +19,7 @@ from wsol_core.backbones.create import Backbone, BackboneParams, OnBackbone, cre
 from wsol_core.detection.box_tensors import solid
 from wsol_core.detection.heads import Answers, DetectionHeads, HeadParams
 from wsol_core.detection.mist import ConcreteDropBlock
-from wsol_core.engine.inference import rescale
+from wsol_core.engine.inference import resize_images
 from wsol_core.engine.training_params import LearningParams, TrainingParams
 
 
@@ -72,7 +72,7 @@ class Detector(OnBackbone):
         """
         boxes = boxes.view(torch.float32)
         if self.training:
-            images = rescale(images, self.params.scales[int(torch.randint(len(self.params.scales), ()))])
+            images = resize_images(images, self.params.scales[int(torch.randint(len(self.params.scales), ()))])
         maps = self.centre(self.backbone(images)[-1].float()).contiguous()
         answers: Answers = self.heads(self._features_in_parts(maps, regions(boxes, maps.shape[2], maps.shape[3])))
         return answers

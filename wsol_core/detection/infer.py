@@ -16,7 +16,7 @@ from wsol_core.detection.heads import scored_boxes
 from wsol_core.detection.postprocess import PostprocessParams, table_of
 from wsol_core.detection.proposal_targets import relative_proposals
 from wsol_core.engine.devices import launch
-from wsol_core.engine.inference import predictions, rescale
+from wsol_core.engine.inference import predictions, resize_images
 
 
 class DetectParams(PostprocessParams):
@@ -81,7 +81,7 @@ def average_views(model: Detector, images: Tensor, boxes: Tensor, params: Detect
     rows = solid(boxes)
     found = torch.zeros(int(rows.sum()), model.classes, 5, device=boxes.device)
     for scale, mirror in views:
-        view = rescale(images, scale)
+        view = resize_images(images, scale)
         own = mirrored(boxes) if mirror else boxes
         scored = scored_boxes(model.forward(view.flip(3) if mirror else view, bits(own)), own[rows])
         if mirror:

@@ -52,7 +52,7 @@ def write_detections(name: str, entry: DetectorEntry) -> None:
 
 
 def rebuild_detector(path: Path, classes: tuple[str, ...], params_type: type[P], build: Callable[[P, int], M]) -> M:
-    """The trained detector of a checkpoint, see `engine.checkpoints.rebuild`.
+    """The trained detector of a checkpoint.
 
     Args:
         path: of the checkpoint.

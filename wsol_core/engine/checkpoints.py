@@ -1,7 +1,7 @@
 """Trained weights as safetensors, with what is needed to build the network again in the file's metadata."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -16,7 +16,6 @@ from wsol_core.core.files import atomic_path
 from wsol_core.core.params import Block
 
 P = TypeVar("P", bound=Block)
-M = TypeVar("M", bound=nn.Module)
 
 
 class Checkpoint(NamedTuple):
@@ -76,25 +75,6 @@ def restore(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None
             shapes = f"{tuple(tensors[name].shape)}, the network needs {tuple(own[name].shape)}"
             raise InputError(f"{path}: tensor {name!r} is {shapes}; train it again")
     model.load_state_dict(dict(tensors))
-
-
-def rebuild(path: Path, params_type: type[P], build: Callable[[P, int], M]) -> tuple[M, P]:
-    """The trained network of a checkpoint, and the parameters that it was trained with.
-
-    Args:
-        path: from `save_checkpoint`, with the parameters as config.
-        params_type: of the parameters.
-        build: from parameters and the number of classes to the untrained network; asked for one without pretrained
-            weights.
-
-    Raises:
-        InputError: as `load_checkpoint` and `restore`, or the parameters are of another version.
-    """
-    found = load_checkpoint(path)
-    params = checkpoint_params(path, found, params_type)
-    model = build(params, len(found.classes))
-    restore(model, found.tensors, path)
-    return model, params
 
 
 def checkpoint_params(path: Path, found: Checkpoint, params_type: type[P]) -> P:

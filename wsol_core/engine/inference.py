@@ -106,7 +106,7 @@ def average_views(
     """The mean of the maps `(B, M, h, w)` of an image's views: each scale, and each mirrored."""
     maps: list[Tensor] = []
     for scale in params.scales:
-        view = rescale(images, scale)
+        view = resize_images(images, scale)
         maps.append(predict(model, view, labels).float())
         if params.flip:
             maps.append(predict(model, view.flip(3), labels).float().flip(3))
@@ -115,7 +115,7 @@ def average_views(
     return torch.stack([functional.interpolate(each, maps[0].shape[2:], mode="bilinear") for each in maps]).mean(0)
 
 
-def rescale(images: Tensor, scale: float) -> Tensor:
+def resize_images(images: Tensor, scale: float) -> Tensor:
     """Images `(B, 3, H, W)` uint8 at a multiple of their side, to the nearest 32 pixels."""
     sides = [max(32, round(side * scale / 32) * 32) for side in images.shape[2:]]
     if scale == 1:

@@ -20,7 +20,7 @@ from wsol_core.core.errors import InputError, nearest
 from wsol_core.data.index import ImageIndex
 from wsol_core.engine.checkpoints import checkpoint_params, load_checkpoint, restore
 from wsol_core.engine.inference import AGNOSTIC, Predict, Rows
-from wsol_core.engine.targets import Targets
+from wsol_core.engine.targets import Targets, class_labels
 from wsol_core.engine.training import Loss
 from wsol_core.engine.training_params import NetworkParams
 
@@ -91,6 +91,37 @@ class Recipe(ABC, Generic[P]):
     @abstractmethod
     def look(self, params: P) -> Callable[[OnBackbone, Tensor], Answer]:
         """What the network says of images `(B, 3, H, W)` whose labels are not known."""
+
+
+class LabelRecipe(Recipe[P]):
+    """A network that learns the one label of each image."""
+
+    def images(self, params: P, index: ImageIndex) -> ImageIndex:
+        """Images of one label each."""
+        del params
+        return index.single_label()
+
+    def targets(self, params: P, index: ImageIndex) -> Targets:
+        """The labels."""
+        del params, index
+        return class_labels
+
+
+class MapRecipe(Recipe[P]):
+    """A network whose class-agnostic maps are all that it says."""
+
+    @abstractmethod
+    def maps(self, params: P) -> Predict:
+        """From the model and images to maps `(B, 1, h, w)`; labels play no part."""
+
+    def outputs(self, params: P, classes: int) -> Mapping[str, Output]:
+        """The maps."""
+        del classes
+        return {"maps": Output(self.maps(params))}
+
+    def look(self, params: P) -> Callable[[OnBackbone, Tensor], Answer]:
+        """The maps."""
+        return look_at_maps(self.maps(params))
 
 
 class TrainedNetwork(NamedTuple):

@@ -1,6 +1,5 @@
 """The outputs of a network for all images of a data set, as files of `data/SET/outputs/NAME`."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -57,12 +56,10 @@ class OutputWriter:
 
     def write(self, key: str, output: Output) -> None:
         """Write one output, maps averaged over the views that the block `inference` asks for."""
-        writers: dict[str, Callable[[str, Output], None]] = {
-            "maps": lambda key, output: self._write_maps(key, output, self._index),
-            "pictures": lambda key, output: self._write_maps(key, output, shown_images(self._index)),
-            "classes": self._write_classes,
-        }
-        writers[output.kind](key, output)
+        if output.kind == "classes":
+            self._write_classes(key, output)
+        else:
+            self._write_maps(key, output, shown_images(self._index) if output.kind == "pictures" else self._index)
 
     def _write_maps(self, key: str, output: Output, index: ImageIndex) -> None:
         views, path = load(InferenceParams, "inference"), self._folder / f"{key}.h5"

@@ -6,7 +6,7 @@ nothing from elsewhere (Content-Security-Policy).
 
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib.resources import files
 from ipaddress import ip_address
 from typing import Any
@@ -44,8 +44,6 @@ HEADERS = {
 }
 FRESH, KEPT = "no-cache", "private, max-age=3600"
 LOCAL = "localhost"
-
-Words = Mapping[str, str]
 
 
 class Guard:

@@ -133,7 +133,7 @@ def calibrate(
         InputError: there is no pseudo box to calibrate on.
     """
     if not len(targets.images):
-        raise InputError(f"{store.path}: no training image has a pseudo box to calibrate on; run ddt_boxes again")
+        raise InputError(f"{store.path}: no training image has a pseudo box to calibrate on; see calibrated_on")
     curve = mean_iou(sweep(store, targets, thresholds, resolution, "calibrate", scale=scale))
     best = best_index(curve)
     table = pd.DataFrame(dict(zip(CURVE, (thresholds, curve), strict=True)))

@@ -23,7 +23,7 @@ from wsol_core.backbones.create import Backbone, create_backbone
 from wsol_core.data.loading import Batch
 from wsol_core.methods.bcct.binary import AnswerParams, BinaryNet, frozen_backbone, strength_maps
 from wsol_core.methods.bcct.masks import largest_parts
-from wsol_core.methods.bcct.pixel_supervision import Answer, ClassificationNet, CTParams, MaskLoss, answer_loss
+from wsol_core.methods.bcct.pixel_supervision import ClassificationNet, CTAnswer, CTParams, MaskLoss, answer_loss
 
 
 class JointParams(CTParams):
@@ -38,7 +38,7 @@ class JointParams(CTParams):
 class JointAnswer(NamedTuple):
     """What both networks say of a batch with `T` target images."""
 
-    answer: Answer | None
+    answer: CTAnswer | None
     """CT's, of the target images; None if there are none"""
     logits: Tensor
     """`(B,)` float32: BC's, target against background"""
@@ -54,7 +54,7 @@ class JointNet(ClassificationNet):
         self.binary = BinaryNet(frozen, params.binary.level)
         self.params = params
 
-    def forward(self, images: Tensor, targets: Tensor | None = None) -> Answer | JointAnswer:  # type: ignore[override]
+    def forward(self, images: Tensor, targets: Tensor | None = None) -> CTAnswer | JointAnswer:  # type: ignore[override]
         """CT's answer; and with `targets (B,)`, 0 for a background image, those of both, as training needs them."""
         if targets is None:
             return super().forward(images)

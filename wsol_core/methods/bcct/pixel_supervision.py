@@ -37,7 +37,7 @@ class CTParams(NetworkParams):
     """class of the activation map: `label` (ground truth) or `predicted` (argmax)"""
 
 
-class Answer(NamedTuple):
+class CTAnswer(NamedTuple):
     """What CT says of images."""
 
     class_maps: Tensor
@@ -55,10 +55,10 @@ class ClassificationNet(OnBackbone):
         self.classify = convolutions(backbone.channels[params.level], params.width, classes)
         self.branch = convolutions(classes, params.width, 1)
 
-    def forward(self, images: Tensor) -> Answer:
+    def forward(self, images: Tensor) -> CTAnswer:
         """Class maps and mask logits."""
         class_maps = self.classify(self.backbone(images)[self.level])
-        return Answer(class_maps.float(), self.branch(class_maps).squeeze(1).float())
+        return CTAnswer(class_maps.float(), self.branch(class_maps).squeeze(1).float())
 
 
 def convolutions(channels: int, width: int, outputs: int) -> nn.Sequential:
@@ -90,7 +90,7 @@ def several_classes(index: ImageIndex) -> ImageIndex:
     return index
 
 
-def answer_loss(answer: Answer, classes: Tensor, masks: Tensor, mask: MaskLoss) -> Tensor:
+def answer_loss(answer: CTAnswer, classes: Tensor, masks: Tensor, mask: MaskLoss) -> Tensor:
     """Eq. 6 of images with classes `(B,)` int64 and masks `(B, H, W)` float32."""
     l_cls = functional.cross_entropy(answer.class_maps.mean((2, 3)), classes)
     return l_cls + mask_loss(answer.mask_logits, masks, mask)

@@ -11,8 +11,8 @@ from torch import Tensor
 from wsol_core.backbones.create import OnBackbone
 from wsol_core.core.errors import InputError
 from wsol_core.data.index import ImageIndex, read_index
-from wsol_core.engine.inference import AGNOSTIC, Rows
-from wsol_core.engine.recipe import Answer, Output, Recipe, look_at_maps
+from wsol_core.engine.inference import AGNOSTIC, Predict, Rows
+from wsol_core.engine.recipe import Answer, MapRecipe, Output, Recipe
 from wsol_core.engine.targets import Targets, has_label, stored_maps
 from wsol_core.engine.training import Loss
 from wsol_core.engine.training_params import NetworkParams
@@ -34,20 +34,15 @@ from wsol_core.methods.bcct.surroundings import folders_of_classes
 C = TypeVar("C", bound=ct.CTParams)
 
 
-class GradientRecipe(Recipe[GradientParams]):
+class GradientRecipe(MapRecipe[GradientParams]):
     """A network whose answer, propagated back to the pixels, is the map (BC-CT 3.2)."""
 
     params = GradientParams
     needs_gradients = True
 
-    def outputs(self, params: GradientParams, classes: int) -> Mapping[str, Output]:
-        """The gradients as class-agnostic maps."""
-        del classes
-        return {"maps": Output(partial(gradient_maps, params=params))}
-
-    def look(self, params: GradientParams) -> Callable[[OnBackbone, Tensor], Answer]:
-        """The maps; labels play no part."""
-        return look_at_maps(partial(gradient_maps, params=params))
+    def maps(self, params: GradientParams) -> Predict:
+        """The gradients."""
+        return partial(gradient_maps, params=params)
 
 
 class BinaryRecipe(GradientRecipe):

@@ -7,8 +7,7 @@ from torch import Tensor
 from wsol_core.backbones.create import OnBackbone
 from wsol_core.core.errors import InputError
 from wsol_core.data.index import ImageIndex
-from wsol_core.engine.recipe import Answer, Output, Recipe
-from wsol_core.engine.targets import Targets, class_labels
+from wsol_core.engine.recipe import Answer, LabelRecipe, Output
 from wsol_core.engine.training import Loss
 from wsol_core.methods.classifier.network import (
     Classifier,
@@ -19,7 +18,7 @@ from wsol_core.methods.classifier.network import (
 )
 
 
-class ClassifierRecipe(Recipe[ClassifierParams]):
+class ClassifierRecipe(LabelRecipe[ClassifierParams]):
     """The classifier: image labels in, class scores out; it has no maps."""
 
     params = ClassifierParams
@@ -27,16 +26,6 @@ class ClassifierRecipe(Recipe[ClassifierParams]):
     def build(self, params: ClassifierParams, classes: int) -> Classifier:
         """The classifier."""
         return build(params, classes)
-
-    def images(self, params: ClassifierParams, index: ImageIndex) -> ImageIndex:
-        """Images of one label each."""
-        del params
-        return index.single_label()
-
-    def targets(self, params: ClassifierParams, index: ImageIndex) -> Targets:
-        """The labels."""
-        del params, index
-        return class_labels
 
     def loss(self, params: ClassifierParams, index: ImageIndex) -> Loss:
         """Cross entropy."""

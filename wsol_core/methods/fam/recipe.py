@@ -8,8 +8,8 @@ from torch import Tensor
 
 from wsol_core.backbones.create import OnBackbone
 from wsol_core.data.index import TRAIN_WEAKSUP, ImageIndex
-from wsol_core.engine.recipe import Answer, Output, Recipe
-from wsol_core.engine.targets import Targets, class_labels
+from wsol_core.engine.recipe import Answer, LabelRecipe, Output
+from wsol_core.engine.targets import class_labels
 from wsol_core.engine.training import Loss
 from wsol_core.methods.fam.network import (
     Fam,
@@ -24,7 +24,7 @@ from wsol_core.methods.fam.network import (
 )
 
 
-class FamRecipe(Recipe[FamParams]):
+class FamRecipe(LabelRecipe[FamParams]):
     """FAM: image labels in, foreground maps, part maps and class scores out (FAM 3)."""
 
     params = FamParams
@@ -32,16 +32,6 @@ class FamRecipe(Recipe[FamParams]):
     def build(self, params: FamParams, classes: int) -> FamNet:
         """Both attention modules on the backbone."""
         return build(params, classes)
-
-    def images(self, params: FamParams, index: ImageIndex) -> ImageIndex:
-        """Images of one label each."""
-        del params
-        return index.single_label()
-
-    def targets(self, params: FamParams, index: ImageIndex) -> Targets:
-        """The labels."""
-        del params, index
-        return class_labels
 
     def loss(self, params: FamParams, index: ImageIndex) -> Loss:
         """Eq. 11, classes weighted against their frequency in train-weaksup."""

@@ -1,21 +1,18 @@
 """PSOL's network: the box regression."""
 
-from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from torch import Tensor
-
-from wsol_core.backbones.create import OnBackbone
 from wsol_core.core.files import read_table
 from wsol_core.data.index import ImageIndex
-from wsol_core.engine.recipe import Answer, Output, Recipe, look_at_maps
+from wsol_core.engine.inference import Predict
+from wsol_core.engine.recipe import MapRecipe
 from wsol_core.engine.targets import Targets
 from wsol_core.engine.training import Loss
 from wsol_core.methods.psol.network import BoxRegression, PsolParams, box_loss, build, psol_maps, relative_boxes
 
 
-class PsolRecipe(Recipe[PsolParams]):
+class PsolRecipe(MapRecipe[PsolParams]):
     """The regression: pseudo boxes in, boxes as maps out."""
 
     params = PsolParams
@@ -36,15 +33,10 @@ class PsolRecipe(Recipe[PsolParams]):
         del params, index
         return box_loss
 
-    def outputs(self, params: PsolParams, classes: int) -> Mapping[str, Output]:
+    def maps(self, params: PsolParams) -> Predict:
         """The boxes as maps."""
-        del params, classes
-        return {"maps": Output(psol_maps)}
-
-    def look(self, params: PsolParams) -> Callable[[OnBackbone, Tensor], Answer]:
-        """The boxes as maps; labels play no part."""
         del params
-        return look_at_maps(psol_maps)
+        return psol_maps
 
 
 RECIPES = {"psol": PsolRecipe()}

@@ -199,7 +199,7 @@ def constrain_loss(p: Tensor, log_q: Tensor) -> Tensor:
     return (log_q.exp() * (log_q - p.log())).sum(1).mean()
 
 
-def refine(scores: Tensor, images: Tensor, params: SecParams) -> Tensor:
+def crf_log_q(scores: Tensor, images: Tensor, params: SecParams) -> Tensor:
     """What a dense CRF on the shrunk pictures makes of the scores: log Q `(B, 1 + L, h, w)`, with Q at least `FLOOR`.
 
     Args:
@@ -230,7 +230,7 @@ def sec_loss(model: nn.Module, batch: Batch, params: SecParams) -> Tensor:
     losses: dict[LossName, Callable[[], Tensor]] = {
         "seed": lambda: seed_loss(p, targets == CUE),
         "expand": lambda: expand_loss(p, targets[:, 1:, 0, 0] != ABSENT, decays),
-        "constrain": lambda: constrain_loss(p, refine(scores, batch.inputs, params)),
+        "constrain": lambda: constrain_loss(p, crf_log_q(scores, batch.inputs, params)),
     }
     early = int(cast(LargeFov, model).steps) <= params.constrain_after
     return torch.stack([losses[name]() for name in params.losses if name != "constrain" or not early]).sum()

@@ -66,12 +66,12 @@ def segment(path: Path, maps: FloatArray, width: int, height: int, crf: EdgePara
     """
     probabilities = np.concatenate([1 - maps[:1], maps[1:]])
     if crf is not None:
-        probabilities = refine(probabilities, reduce(decode(path), crf.longest_side), crf)
+        probabilities = crf_probabilities(probabilities, reduce(decode(path), crf.longest_side), crf)
     large = np.stack([upsample(each, height, width) for each in probabilities])
     return np.asarray(large.argmax(0), dtype=np.uint8)
 
 
-def refine(probabilities: FloatArray, image: Picture, crf: EdgeParams) -> npt.NDArray[np.float32]:
+def crf_probabilities(probabilities: FloatArray, image: Picture, crf: EdgeParams) -> npt.NDArray[np.float32]:
     """What the CRF on an image `(H, W, 3)` makes of probabilities `(C, h, w)`: `(C, H, W)`."""
     large = np.stack([upsample(each, *image.shape[:2]) for each in probabilities])
     return mean_field(-np.log(np.maximum(large, FLOOR)), image, crf)

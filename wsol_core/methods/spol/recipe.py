@@ -8,9 +8,9 @@ from torch import Tensor
 
 from wsol_core.backbones.create import OnBackbone
 from wsol_core.data.index import ImageIndex
-from wsol_core.engine.inference import AGNOSTIC
-from wsol_core.engine.recipe import Answer, Output, Recipe, look_at_maps, no_labels
-from wsol_core.engine.targets import Targets, class_labels, stored_maps
+from wsol_core.engine.inference import AGNOSTIC, Predict
+from wsol_core.engine.recipe import Answer, LabelRecipe, MapRecipe, Output, no_labels
+from wsol_core.engine.targets import Targets, stored_maps
 from wsol_core.engine.training import Loss
 from wsol_core.heads.mff_net import fuse
 from wsol_core.methods.spol.networks import (
@@ -31,7 +31,7 @@ from wsol_core.methods.spol.networks import (
 )
 
 
-class CamRecipe(Recipe[CamParams]):
+class CamRecipe(LabelRecipe[CamParams]):
     """MFF-Net 1: image labels in, activation maps out (SPOL 3.2 and 3.3)."""
 
     params = CamParams
@@ -39,16 +39,6 @@ class CamRecipe(Recipe[CamParams]):
     def build(self, params: CamParams, classes: int) -> ClassificationNet:
         """MFF-Net 1."""
         return build_cam(params, classes)
-
-    def images(self, params: CamParams, index: ImageIndex) -> ImageIndex:
-        """Images of one label each."""
-        del params
-        return index.single_label()
-
-    def targets(self, params: CamParams, index: ImageIndex) -> Targets:
-        """The labels."""
-        del params, index
-        return class_labels
 
     def loss(self, params: CamParams, index: ImageIndex) -> Loss:
         """The sum of two cross entropies, or as `auxiliary` says (3.5)."""
@@ -79,7 +69,7 @@ class CamRecipe(Recipe[CamParams]):
         return look
 
 
-class SegmentationRecipe(Recipe[SegmentationParams]):
+class SegmentationRecipe(MapRecipe[SegmentationParams]):
     """MFF-Net 2: tri-state pseudo labels in, foreground maps out (SPOL 3.4)."""
 
     params = SegmentationParams
@@ -100,15 +90,10 @@ class SegmentationRecipe(Recipe[SegmentationParams]):
         del params, index
         return segmentation_loss
 
-    def outputs(self, params: SegmentationParams, classes: int) -> Mapping[str, Output]:
-        """Class-agnostic maps."""
-        del params, classes
-        return {"maps": Output(segmentation_maps)}
-
-    def look(self, params: SegmentationParams) -> Callable[[OnBackbone, Tensor], Answer]:
-        """The maps; labels play no part."""
+    def maps(self, params: SegmentationParams) -> Predict:
+        """Foreground maps."""
         del params
-        return look_at_maps(segmentation_maps)
+        return segmentation_maps
 
 
 RECIPES = {"cam": CamRecipe(), "segmentation": SegmentationRecipe()}

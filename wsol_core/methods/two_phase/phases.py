@@ -3,7 +3,7 @@
 The first network is fully convolutional under global average pooling, and learns the labels of images that may have
 several (3.2, 3.3). Where its heat maps of these classes are high, the features of a second such network are suppressed,
 forward and backward, so that it has to tell the classes by something else (3.4, 3.5). At inference none are suppressed
-(3.6), and the maps of both are merged by weighted map voting (Eq. 5): here they are weighted, `map_voting` merges them.
+(3.6), and the maps of both are merged by weighted map voting (Eq. 5): here they are weighted, `voting` merges them.
 
 A later phase names the method whose maps it does not see again. The third is a second network that names the merged
 maps of the first two, at a lower threshold (3.5); any other method's maps serve as well.
@@ -68,7 +68,7 @@ class LaterPhaseParams(PhaseParams):
     feedback, a control"""
 
 
-class Answer(NamedTuple):
+class PhaseAnswer(NamedTuple):
     """What a phase's network says of images."""
 
     heat: Tensor
@@ -88,7 +88,7 @@ class PhaseNet(OnBackbone):
         self.classify = nn.Conv2d(params.width, classes, kernel_size=1, bias=False)
         self.bias = nn.Parameter(torch.zeros(classes))
 
-    def forward(self, images: Tensor, mask: Tensor | None = None) -> Answer:
+    def forward(self, images: Tensor, mask: Tensor | None = None) -> PhaseAnswer:
         """Heat maps and logits of images `(B, 3, H, W)`, under a suppression mask `(B, h, w)` while training."""
         features = self.backbone(images)[self.level]
         if mask is not None:
@@ -96,7 +96,7 @@ class PhaseNet(OnBackbone):
         features = self.convolve(features).float()
         with torch.autocast(features.device.type, enabled=False):
             heat = self.classify(features)
-        return Answer(heat, heat.mean((2, 3)) + self.bias)  # (B, classes, h, w), (B, classes)
+        return PhaseAnswer(heat, heat.mean((2, 3)) + self.bias)  # (B, classes, h, w), (B, classes)
 
 
 def convolution(channels: int, width: int) -> nn.Conv2d:

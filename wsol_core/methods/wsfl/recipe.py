@@ -1,14 +1,11 @@
 """WSFL's networks: the foreground pixel classifier."""
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from torch import Tensor
-
-from wsol_core.backbones.create import OnBackbone
 from wsol_core.core import oracle_names
 from wsol_core.data.index import ImageIndex
-from wsol_core.engine.recipe import Answer, Output, Recipe, look_at_maps
+from wsol_core.engine.inference import Predict
+from wsol_core.engine.recipe import MapRecipe
 from wsol_core.engine.targets import Targets, images_with_maps, stored_maps
 from wsol_core.engine.training import Loss
 from wsol_core.methods.wsfl.foreground import (
@@ -20,7 +17,7 @@ from wsol_core.methods.wsfl.foreground import (
 )
 
 
-class ForegroundRecipe(Recipe[ForegroundParams]):
+class ForegroundRecipe(MapRecipe[ForegroundParams]):
     """The pixel classifier: low-resolution masks in, foreground maps out (WSFL 3.4)."""
 
     params = ForegroundParams
@@ -46,15 +43,10 @@ class ForegroundRecipe(Recipe[ForegroundParams]):
         del params, index
         return foreground_loss
 
-    def outputs(self, params: ForegroundParams, classes: int) -> Mapping[str, Output]:
-        """Class-agnostic maps."""
-        del params, classes
-        return {"maps": Output(foreground_maps)}
-
-    def look(self, params: ForegroundParams) -> Callable[[OnBackbone, Tensor], Answer]:
-        """The maps; labels play no part."""
+    def maps(self, params: ForegroundParams) -> Predict:
+        """Foreground maps."""
         del params
-        return look_at_maps(foreground_maps)
+        return foreground_maps
 
 
 RECIPES = {"foreground": ForegroundRecipe()}
