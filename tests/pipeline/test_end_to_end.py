@@ -229,6 +229,7 @@ def test_killed_training_ends_with_the_same_bytes(project: Path) -> None:
     assert not list(project.glob(".wsol/train-foreground-*"))
 
 
+@pytest.mark.slow
 def test_queued_experiments_run_in_their_own_workspaces(project: Path) -> None:
     for step in ("0.25", "0.5"):
         run(project, "dvc", "exp", "run", "--queue", "--name", f"step-{step[2:]}", "-S", f"calibrate.step={step}")
@@ -251,14 +252,15 @@ def test_clean_run_of_cold_processes_elsewhere_gives_the_same_hashes(project: Pa
 @pytest.mark.parametrize(
     ("edit", "expected"),
     [
-        (("image_side: 448", "image_sied: 448"), "ddt.image_sied: unknown key; did you mean 'image_side'?"),
+        (("image_side: 128", "image_sied: 128"), "ddt.image_sied: unknown key; did you mean 'image_side'?"),
         (("scope: class", "scope: klass"), "ddt.scope"),
         (("name: efficientnet_lite0", "name: efficientnet_lite9"), "efficientnet_lite9"),
     ],
 )
 def test_params_typo_is_one_line(project: Path, edit: tuple[str, str], expected: str) -> None:
     text = (project / "params.yaml").read_text()
-    changed = text.replace("image_side: 224", "image_side: 448", 1).replace(edit[0], edit[1], 1)
+    changed = text.replace(*edit, 1)
+    assert changed != text
     try:
         (project / "params.yaml").write_text(changed)
         found = run(project, sys.executable, "-m", "stages.ddt_boxes", check=False, PYTHONPATH=str(project))
