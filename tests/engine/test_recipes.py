@@ -47,7 +47,7 @@ def project(tmp_path: Path, small_index: ImageIndex, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("WSOL_SCRATCH", str(tmp_path / "scratch"))
     monkeypatch.delenv("DVC_STAGE", raising=False)
     write_index(Path("data/localization/index.parquet"), small_index)
-    background = small_index.table.assign(labels=[[] for _ in range(len(small_index.table))], split=TRAIN_WEAKSUP)
+    background = small_index.table.assign(labels=pd.Series([[]] * 24, dtype=object), split=TRAIN_WEAKSUP)
     write_index(Path("data/background/index.parquet"), ImageIndex(background, (), "none", small_index.source))
     write_pseudo_labels(small_index)
     return small_index
@@ -165,7 +165,8 @@ def test_an_image_without_labels_gets_the_map_that_the_stage_writes(name: str, p
 @pytest.mark.parametrize("name", NAMES)
 def test_another_data_set_gets_class_agnostic_maps_alone(name: str, project: ImageIndex) -> None:
     run(name, epochs=0)
-    other = ImageIndex(project.table.assign(labels=[[0]] * 24), ("one", "two", "three"), "other", project.source)
+    table = project.table.assign(labels=pd.Series([[0]] * 24, dtype=object))
+    other = ImageIndex(table, ("one", "two", "three"), "other", project.source)
     write_index(Path("data/detection/index.parquet"), other)
     recipe = find_recipe(*name.split("/"))
     network = load_network(Path("data/models/net.safetensors"))
