@@ -16,7 +16,15 @@ from wsol_core.core.errors import InputError
 from wsol_core.data.index import SPLITS
 from wsol_core.datasets import composition
 from wsol_core.datasets.demo import encode_rle, render_background, render_set, tight_box
-from wsol_core.datasets.scenes import ENLARGEMENT, DemoParams, SetParams, compose, read_assets, scale_for
+from wsol_core.datasets.scenes import (
+    ENLARGEMENT,
+    DemoParams,
+    SetParams,
+    compose,
+    read_assets,
+    scale_for,
+    splits_of_assets,
+)
 
 ASSETS = Path(__file__).parents[2] / "data" / "demo"
 CLASSES = ("bird", "mammal", "fish", "fruit", "vegetable", "vehicle")
@@ -52,7 +60,7 @@ def digests(folder):
 
 
 def scenes(params, number, split="test"):
-    assets = read_assets(ASSETS, split, params)
+    assets = read_assets(ASSETS, (split,), params)
     for i in range(number):
         yield compose(np.random.default_rng([9, i]), assets, params, DEMO, i % len(params.classes))
 
@@ -85,7 +93,7 @@ def test_no_picture_stands_in_two_splits():
 def test_every_split_serves_the_demo(split, side):
     extent = {256: 0.25, 400: 0.08}[side]
     params = DETECTION.model_copy(update={"side": side, "extent": (extent, 0.8)})
-    assets = read_assets(ASSETS, split, params)
+    assets = read_assets(ASSETS, (split,), params)
     for cutouts in assets.cutouts:
         assert all(max(c.shape[:2]) * ENLARGEMENT >= extent * side for c in cutouts)
 
@@ -159,7 +167,7 @@ def test_enlargement_is_bounded():
     assert scale_for(cutout, 0, 200, 256, 256) == ENLARGEMENT
     assert scale_for(cutout, 0, 10, 256, 256) == pytest.approx(0.5)
     assert scale_for(cutout, 90, 100, 16, 256) == pytest.approx(0.95 * 16 / 20)
-    longest = max(max(c.shape[:2]) for c in read_assets(ASSETS, "test", DETECTION).cutouts[6])
+    longest = max(max(c.shape[:2]) for c in read_assets(ASSETS, ("test",), DETECTION).cutouts[6])
     assert longest <= 320
 
 
@@ -204,16 +212,16 @@ def test_detection_has_one_to_five_objects_of_several_classes():
 
 
 def test_background_alone_has_no_object():
-    scene = compose(np.random.default_rng(0), read_assets(ASSETS, "test", LOCALIZATION), LOCALIZATION, DEMO, None)
+    scene = compose(np.random.default_rng(0), read_assets(ASSETS, ("test",), LOCALIZATION), LOCALIZATION, DEMO, None)
     assert scene.masks.shape == (0, *scene.image.shape[:2])
     assert scene.image.std() > 0
 
 
 def test_unusable_parameters():
     with pytest.raises(InputError, match="no cut-out of 'insect'"):
-        read_assets(ASSETS, "test", LOCALIZATION.model_copy(update={"classes": ("insect",)}))
-    with pytest.raises(InputError, match="no cut-out of 'fish' in 'test' has"):
-        read_assets(ASSETS, "test", LOCALIZATION.model_copy(update={"classes": ("fish",), "side": 4000}))
+        read_assets(ASSETS, ("test",), LOCALIZATION.model_copy(update={"classes": ("insect",)}))
+    with pytest.raises(InputError, match="no cut-out of 'fish' in test has"):
+        read_assets(ASSETS, ("test",), LOCALIZATION.model_copy(update={"classes": ("fish",), "side": 4000}))
     with pytest.raises(ValidationError, match="fewest"):
         SetParams.model_validate({**LOCALIZATION.model_dump(), "extent": (0.5, 0.2)})
     with pytest.raises(InputError, match=r"missing\.png: missing"):
@@ -223,3 +231,16 @@ def test_unusable_parameters():
 def test_rendering_needs_no_torch():
     code = "import sys, stages.render_demo; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ASSETS.parent.parent).returncode == 0
+
+
+def test_both_training_splits_of_localization_are_composed_of_the_same_assets():
+    both = ("train-weaksup", "train-fullsup")
+    assert (
+        splits_of_assets("localization", "train-weaksup") == splits_of_assets("localization", "train-fullsup") == both
+    )
+    assert splits_of_assets("localization", "test") == ("test",)
+    assert [splits_of_assets("detection", split) for split in SPLITS] == [(split,) for split in SPLITS]
+    table = pd.read_csv(ASSETS / "assets.csv")
+    alone = [len(read_assets(ASSETS, (split,), LOCALIZATION).places) for split in both]
+    assert len(read_assets(ASSETS, both, LOCALIZATION).places) == sum(alone) > max(alone)
+    assert sum(alone) == (table["split"].isin(both) & (table["class"] == "background")).sum()

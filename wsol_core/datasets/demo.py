@@ -19,7 +19,7 @@ from wsol_core.core.files import atomic_path
 from wsol_core.core.parallel import in_processes
 from wsol_core.data.index import SPLITS, TRAIN_WEAKSUP
 from wsol_core.datasets.composition import Mask
-from wsol_core.datasets.scenes import DemoParams, Scene, SetParams, compose, read_assets
+from wsol_core.datasets.scenes import DemoParams, Scene, SetParams, compose, read_assets, splits_of_assets
 
 SETS = ("localization", "detection", "background")
 
@@ -84,7 +84,8 @@ def render(task: Task, assets: Path, demo: DemoParams, folder: Path) -> dict[str
     alone = task.name == "background"
     params = demo.localization if alone else getattr(demo, task.name)
     first = None if alone else task.number % len(params.classes)
-    scene = compose(rng, read_assets(assets, task.split, params), params, demo, first)
+    parts = read_assets(assets, splits_of_assets(task.name, task.split), params)
+    scene = compose(rng, parts, params, demo, first)
     Image.fromarray(scene.image).save(folder / task.file_name, quality=demo.jpeg_quality)
     height, width = scene.image.shape[:2]
     return {"file_name": task.file_name, "width": width, "height": height, "annotations": _annotations(scene)}

@@ -1,7 +1,8 @@
 """Photographs composed from cut-outs and landscapes, with exact masks.
 
-`data/demo/assets.csv` assigns each cut-out and each landscape to one split, for both sets alike: no object and no place
-of the test split was seen in training.
+`data/demo/assets.csv` assigns each cut-out and each landscape to one split: no object and no place of the test split is
+seen in training. The detection set's splits keep to their own assets; both training splits of the localization set
+are drawn from the same ones, since what is chosen on train-fullsup must hold for images like the training images.
 """
 
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from pydantic import Field, field_validator
 
 from wsol_core.core.errors import InputError
 from wsol_core.core.params import Block
+from wsol_core.data.index import SPLITS, TEST
 from wsol_core.datasets import composition
 from wsol_core.datasets.composition import Array, Mask
 
@@ -103,25 +105,33 @@ class Assets:
     places: list[Array]
 
 
+def splits_of_assets(name: str, split: str) -> tuple[str, ...]:
+    """The splits of `assets.csv` from which one split of the set `name` is composed."""
+    if name == "localization" and split != TEST:
+        return tuple(other for other in SPLITS if other != TEST)
+    return (split,)
+
+
 @lru_cache(maxsize=8)
-def read_assets(folder: Path, split: str, params: SetParams) -> Assets:
-    """Read the assets of `split` that `params` can use.
+def read_assets(folder: Path, splits: tuple[str, ...], params: SetParams) -> Assets:
+    """Read the assets of `splits` that `params` can use, in the order of the file.
 
     Raises:
-        InputError: a class has no cut-out in this split that is large enough, or the split has fewer than two places.
+        InputError: a class has no cut-out in these splits that is large enough, or they have fewer than two places.
     """
     table = pd.read_csv(folder / "assets.csv")
-    table = table[table["split"] == split]
+    table = table[table["split"].isin(splits)]
+    named = " and ".join(splits)
     least = params.extent[0] * params.side / ENLARGEMENT
     cutouts = []
     for name in params.classes:
         every = [composition.read_cutout(folder / file) for file in table.loc[table["class"] == name, "file"]]
         cutouts.append([cutout for cutout in every if max(cutout.shape[:2]) >= least])
         if not cutouts[-1]:
-            raise InputError(f"{folder}/assets.csv: no cut-out of {name!r} in {split!r} has {least:.0f} pixels or more")
+            raise InputError(f"{folder}/assets.csv: no cut-out of {name!r} in {named} has {least:.0f} pixels or more")
     places = [composition.read_picture(folder / file) for file in table.loc[table["class"] == BACKGROUND, "file"]]
     if len(places) < 2:
-        raise InputError(f"{folder}/assets.csv: {split!r} has {len(places)} backgrounds; it needs two or more")
+        raise InputError(f"{folder}/assets.csv: {named} has {len(places)} backgrounds; it needs two or more")
     return Assets(cutouts, places)
 
 
