@@ -26,7 +26,7 @@ from wsol_core.data.loading import Batch, unpack
 from wsol_core.detection.box_tensors import bits, solid
 from wsol_core.detection.heads import DetectorLoss
 from wsol_core.detection.infer_linear import detect_by_features
-from wsol_core.detection.linear_detector import FeaturePairs, LinearDetector, LinearDetectorParams, features_of
+from wsol_core.detection.linear_detector import ProposalPairs, LinearDetector, LinearDetectorParams, features_of
 from wsol_core.detection.postprocess import PostprocessParams
 from wsol_core.detection.proposal_features import (
     ProposalFeatureNetwork,
@@ -237,7 +237,7 @@ def test_pairs_are_the_stored_rows_with_the_proposals_as_they_are(small_index: I
     boxes, scores = relative_proposals(proposals_of(small_index), rows, 3)
     targets = ProposalTargets(rows["labels"].tolist(), 4, boxes, scores)
     with ProposalFeatureStore(stored) as store:
-        pairs = FeaturePairs(store, rows, targets)
+        pairs = ProposalPairs(store, rows, targets)
         assert len(pairs) == len(rows)
         for epoch, position in ((0, 1), (5, 1), (-1, 1)):
             seen, target = pairs[epoch, position]

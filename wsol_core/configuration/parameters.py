@@ -15,6 +15,7 @@ from wsol_core.datasets.listing import DataParams
 from wsol_core.datasets.scenes import DemoParams
 from wsol_core.detection.entry import DetectorEntry, detector_entry
 from wsol_core.detection.proposal_features import ProposalFeatureParams
+from wsol_core.engine.features import FeatureParams
 from wsol_core.engine.inference import InferenceParams
 from wsol_core.engine.recipe import entry_recipe
 from wsol_core.engine.training_params import NetworkParams
@@ -110,7 +111,9 @@ class Parameters(Block):
     demo: DemoParams
     """embedded demo: photographs composed from data/demo"""
 
-    ddt: DDTParams = DDTParams()
+    features: dict[Name, FeatureParams] = Field(default={})
+    """feature maps of frozen networks, cached, by NAME of data/SET/features/NAME.h5"""
+    ddt: DDTParams
     """pseudo boxes from image labels (WSFL 3.3.1)"""
     pseudo_masks: PseudoMaskParams = PseudoMaskParams()
     """low-resolution masks of the pseudo boxes (WSFL 3.3.2)"""
@@ -187,7 +190,7 @@ class Parameters(Block):
     def _faults(self) -> Iterator[str]:
         """Where two blocks contradict one another."""
         sets = {f"networks.{name}.set": entry.set for name, entry in self.networks.items()}
-        for block in ("transfer", "import_maps", "votes"):
+        for block in ("features", "transfer", "import_maps", "votes"):
             sets |= {f"{block}.{name}.set": entry.set for name, entry in getattr(self, block).items()}
         named = {"scanned": self.scanned, "objectness.sets": self.objectness.sets, "report.sets": self.report.sets}
         places = [*sets.items(), *((place, each) for place, names in named.items() for each in names)]

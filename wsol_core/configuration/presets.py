@@ -109,7 +109,7 @@ def edits(params: Path, project: Path) -> list[str]:
         return []
     try:
         now = _read(params)
-        preset = preset_parameters(str(now["preset"]), project).model_dump(mode="json")
+        preset = yaml.load(expand(preset_parameters(str(now["preset"]), project)), SAFE_LOADER)
     except (InputError, LookupError):
         return [f"all of {params.name}, which is not one of the presets' files"]
     if other := sorted(set(now) - set(preset)):

@@ -23,6 +23,10 @@ class Block(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
+    def idle_fields(self) -> frozenset[str]:
+        """Fields, also of nested blocks (`"training.resize"`), that say nothing beside the others' values."""
+        return frozenset()
+
 
 B = TypeVar("B", bound=Block)
 

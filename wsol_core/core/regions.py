@@ -126,11 +126,25 @@ def largest_component_box(binary: npt.NDArray[np.bool_]) -> GridBox | None:
     _, components = find_components(binary)
     if len(components) == 0:
         return None
-    areas = components[:, cv2.CC_STAT_AREA]
-    left, top, width, height, _ = min(
-        components[areas == areas.max()].tolist(), key=lambda row: (row[1], row[0], row[3], row[2])
-    )
+    left, top, width, height, _ = components[_largest(components)].tolist()
     return left, top, left + width, top + height
+
+
+def largest_component(binary: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """The pixels `(h, w)` of the component whose box is `largest_component_box`; none where nothing is set.
+
+    Example:
+        >>> largest_component(np.array([[1, 0, 0], [0, 0, 1], [0, 1, 1]], dtype=bool)).astype(int).tolist()
+        [[0, 0, 0], [0, 0, 1], [0, 1, 1]]
+    """
+    numbers, components = find_components(binary)
+    return numbers == _largest(components) + 1 if len(components) else np.zeros(binary.shape, dtype=bool)
+
+
+def _largest(components: npt.NDArray[np.int32]) -> int:
+    """The row of the component with the most pixels, of equal ones the one that starts highest, then leftmost."""
+    left, top, width, height, area = components.T
+    return int(np.lexsort((width, height, left, top, -area))[0])
 
 
 def boxes_at_thresholds(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -146,6 +146,14 @@ class Pairs(Protocol):
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]: ...
 
 
+@runtime_checkable
+class BatchedPairs(Protocol):
+    """Pairs that come as whole batches, faster than one by one."""
+
+    def batches(self, keys: Sequence[Sequence[tuple[int, int]]]) -> Iterator[Batch]:
+        """A batch for each list of keys `(epoch, position)`, which are of one epoch."""
+
+
 class TrainingSet:
     """Pairs of a picture and its target, moved together.
 
@@ -221,6 +229,9 @@ def image_batches(images: SquashedImages, positions: Sequence[int], batch: int) 
 
 def training_batches(pairs: Pairs, batches: Sequence[Sequence[tuple[int, int]]]) -> Iterator[Batch]:
     """One `Batch` for each list of keys, in order."""
+    if isinstance(pairs, BatchedPairs):
+        yield from pairs.batches(batches)
+        return
     for items in _ahead(pairs.__getitem__, batches):
         pictures, targets = zip(*items, strict=True)
         yield Batch(torch.stack(pictures), torch.stack(targets))

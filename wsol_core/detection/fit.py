@@ -14,7 +14,7 @@ from wsol_core.data.loading import Pairs
 from wsol_core.detection.detector import Detector, DetectorParams, build
 from wsol_core.detection.entry import INDEX, DetectorEntry
 from wsol_core.detection.heads import DetectorLoss
-from wsol_core.detection.linear_detector import FeaturePairs, LinearDetector, LinearDetectorParams
+from wsol_core.detection.linear_detector import ProposalPairs, LinearDetector, LinearDetectorParams
 from wsol_core.detection.proposal_features import ProposalFeatureStore
 from wsol_core.detection.proposal_targets import ProposalTargets, proposal_targets
 from wsol_core.engine.fit import train_on_pairs, training_set
@@ -65,7 +65,7 @@ def _fit_on_features(
 ) -> None:
     def pairs(_: LinearDetector, split: str) -> Pairs | None:
         rows = index.split(split)
-        return None if rows.empty else FeaturePairs(store, rows, targets(rows))
+        return None if rows.empty else ProposalPairs(store, rows, targets(rows))
 
     construct = partial(LinearDetector, params, store.width, len(index.classes))
     loss = DetectorLoss(params, index.classes)

@@ -49,7 +49,7 @@ class LinearDetector(nn.Module):
         return answers
 
 
-class FeaturePairs:
+class ProposalPairs:
     """Training pairs of an image's features `(P, D)` float16, filled up with zeros, and its packed proposals.
 
     Args:

@@ -77,6 +77,13 @@ def restore(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None
     model.load_state_dict(dict(tensors))
 
 
+def _without_weights(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration whose backbones, also that of the features, load no weights."""
+    bare = {"backbone": config["backbone"] | {"weights": "none"}} if config.get("backbone") else {}
+    features = {"features": _without_weights(config["features"])} if config.get("features") else {}
+    return {**config, **bare, **features}
+
+
 def checkpoint_params(path: Path, found: Checkpoint, params_type: type[P]) -> P:
     """The parameters of a checkpoint, with a backbone that loads no weights.
 
@@ -84,7 +91,6 @@ def checkpoint_params(path: Path, found: Checkpoint, params_type: type[P]) -> P:
         InputError: they are of another version.
     """
     try:
-        bare = {"backbone": found.config["backbone"] | {"weights": "none"}} if "backbone" in found.config else {}
-        return params_type.model_validate(found.config | bare)
+        return params_type.model_validate(_without_weights(found.config))
     except (ValidationError, TypeError) as error:
         raise InputError(f"{path}: its parameters are not of this version; train it again") from error

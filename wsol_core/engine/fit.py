@@ -1,6 +1,8 @@
 """The training of one network: images with targets, the loop, and its two outputs."""
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +19,9 @@ from wsol_core.data.index import TRAIN_FULLSUP, TRAIN_WEAKSUP, ImageIndex, read_
 from wsol_core.data.loading import EqualParts, Pairs, SquashedImages, TrainingSet
 from wsol_core.engine.checkpoints import load_checkpoint, restore, save_checkpoint
 from wsol_core.engine.devices import Precision, launch, running_precision
+from wsol_core.engine.feature_pairs import FeaturePairs
+from wsol_core.engine.feature_store import FeatureStore
+from wsol_core.engine.features import FrozenBackbone
 from wsol_core.engine.recipe import Recipe
 from wsol_core.engine.targets import Targets
 from wsol_core.engine.training import Loss, Trainer, write_loss_curve
@@ -40,31 +45,55 @@ def fit_network(name: str, recipe: Recipe[Any], params: NetworkParams) -> None:
             oracle.
     """
     refuse_hidden_oracle(name, *(getattr(params, field) for field in INDEX_FIELDS))
-    if params.sees != params.index:
-        raise InputError(f"networks.{name}.sees: {params.sees}: the network sees images; name {params.index}")
+    if not params.sees_features and params.sees != params.index:
+        raise InputError(f"networks.{name}.sees: {params.sees}: name {params.index}, or features of the images")
     if recipe.needs_pseudo_labels and params.learns_from == params.index:
         raise InputError(f"networks.{name}.learns_from: names no pseudo labels; name the file to learn from")
-    index = recipe.images(params, read_index(Path(params.index)))
-    sets = [index]
-    if params.background != params.index:
-        sets.append(read_index(Path(params.background)))
-    targets, number = recipe.targets(params, index), seed()
+    with ExitStack() as stack:
+        store = stack.enter_context(FeatureStore(Path(params.sees))) if params.sees_features else None
+        params = params.on_features(store.params) if store else params
+        index = recipe.images(params, read_index(Path(params.index)))
+        sets = [index]
+        if params.background != params.index:
+            if store:
+                raise InputError(f"networks.{name}.background: a network on cached features has none; see images")
+            sets.append(read_index(Path(params.background)))
+        targets, number = recipe.targets(params, index), seed()
 
-    def build() -> nn.Module:
-        if params.starts_from == params.index:
-            return recipe.build(params, len(index.classes))
-        bare = params.model_copy(update={"backbone": params.backbone.model_copy(update={"weights": "none"})})
-        model = recipe.build(bare, len(index.classes))
-        restore(model, load_checkpoint(Path(params.starts_from)).tensors, Path(params.starts_from))
-        return model
+        def build() -> nn.Module:
+            if params.starts_from == params.index:
+                return recipe.build(params, len(index.classes))
+            model = recipe.build(params.without_weights(), len(index.classes))
+            restore(model, load_checkpoint(Path(params.starts_from)).tensors, Path(params.starts_from))
+            return model
 
-    def pairs(model: Any, split: str) -> Pairs | None:
-        interpolation = model.backbone.interpolation
-        return joined([training_set(each, split, targets, params.training, interpolation, number) for each in sets])
+        def pairs(model: Any, split: str) -> Pairs | None:
+            if store:
+                return feature_pairs(store, model.backbone, index, split, targets, params.training, number)
+            interpolation = model.backbone.interpolation
+            return joined([training_set(each, split, targets, params.training, interpolation, number) for each in sets])
 
-    inputs = sorted({Path(getattr(params, field)) for field in INDEX_FIELDS})
-    loss = recipe.loss(params, index)
-    train_on_pairs(name, params, params.training.precision, index.classes, build, loss, pairs, index.name, inputs)
+        inputs = sorted({Path(getattr(params, field)) for field in INDEX_FIELDS})
+        loss, precision = recipe.loss(params, index), params.training.precision
+        train_on_pairs(name, params, precision, index.classes, build, loss, pairs, index.name, inputs)
+
+
+def feature_pairs(
+    store: FeatureStore,
+    backbone: FrozenBackbone,
+    index: ImageIndex,
+    split: str,
+    targets: Targets,
+    params: TrainingParams,
+    number: int,
+) -> FeaturePairs | None:
+    """The features of a split's images with their targets; None for a split without images."""
+    backbone.shapes = store.shapes
+    rows = index.split(split)
+    if rows.empty:
+        return None
+    reader = store.reader(launch(params.precision), replace(index, table=rows))
+    return FeaturePairs(store, reader, targets(rows), params.flip, number)
 
 
 def training_set(

@@ -18,7 +18,9 @@ from wsol_core.core.map_store import CLASS_AGNOSTIC, Kind, create
 from wsol_core.core.params import Block
 from wsol_core.data.index import ImageIndex
 from wsol_core.data.loading import SquashedImages, image_batches
-from wsol_core.engine.training_params import TrainingParams
+from wsol_core.engine.feature_store import FeatureStore
+from wsol_core.engine.features import View, view_of
+from wsol_core.engine.training_params import NetworkParams, TrainingParams
 
 Predict = Callable[[Any, Tensor, Tensor], Tensor]
 """From the model, images `(B, 3, H, W)` uint8 and their labels `(B, L)` int64, filled up with -1, to any `(B, ...)`;
@@ -60,6 +62,7 @@ def write_maps(
     inference: InferenceParams,
     path: Path,
     rows: Rows = AGNOSTIC,
+    features: FeatureStore | None = None,
 ) -> None:
     """Write the maps of every image of `index` to the store at `path`.
 
@@ -75,12 +78,15 @@ def write_maps(
         inference: views to average over.
         path: the output.
         rows: labels of an image's maps.
+        features: cached features of the images, in place of the images.
     """
 
-    def averaged(model: OnBackbone, images: Tensor, labels: Tensor) -> Tensor:
-        return average_views(model, predict, images, labels, inference)
+    def averaged(model: OnBackbone, inputs: Tensor, labels: Tensor) -> Tensor:
+        if features is not None:
+            return average_stored_views(model, predict, inputs, labels, features.params.views)
+        return average_views(model, predict, inputs, labels, inference)
 
-    outputs = predictions(fabric, model, averaged, index, training)
+    outputs = predictions(fabric, model, averaged, index, training, features=features)
     first = next(outputs)
     if not fabric.is_global_zero:
         for _ in outputs:
@@ -115,6 +121,34 @@ def average_views(
     return torch.stack([functional.interpolate(each, maps[0].shape[2:], mode="bilinear") for each in maps]).mean(0)
 
 
+def views_of(params: NetworkParams, inference: InferenceParams) -> InferenceParams:
+    """The views of an image that a network's maps are averaged over: those of its features, else those asked for."""
+    if params.features is None:
+        return inference
+    return InferenceParams(flip="mirrored" in params.features.views)
+
+
+def average_stored_views(
+    model: OnBackbone, predict: Predict, rows: Tensor, labels: Tensor, views: Sequence[View]
+) -> Tensor:
+    """The mean of the maps `(B, M, h, w)` of a store's rows `(B, V, D)`: the plain view, and the mirrored if it is there.
+
+    What a network says upside down is not asked for: it was not trained so.
+    """
+    maps = [view_of(predict(model, rows[:, number], labels).float(), view) for number, view in upright(views)]
+    return torch.stack(maps).mean(0) if len(maps) > 1 else maps[0]
+
+
+def class_scores_of_rows(model: OnBackbone, predict: Predict, rows: Tensor, labels: Tensor, views: Sequence[View]) -> Tensor:
+    """The mean of the class probabilities `(B, C)` over the same views."""
+    return torch.stack([predict(model, rows[:, number], labels).float() for number, _ in upright(views)]).mean(0)
+
+
+def upright(views: Sequence[View]) -> list[tuple[int, View]]:
+    """The views in which networks learn and predict, with their places in a store."""
+    return [(number, view) for number, view in enumerate(views) if view != "turned"]
+
+
 def resize_images(images: Tensor, scale: float) -> Tensor:
     """Images `(B, 3, H, W)` uint8 at a multiple of their side, to the nearest 32 pixels."""
     sides = [max(32, round(side * scale / 32) * 32) for side in images.shape[2:]]
@@ -132,11 +166,12 @@ def predictions(
     index: ImageIndex,
     seen: Input,
     told: Tensor | None = None,
+    features: FeatureStore | None = None,
 ) -> Iterator[Tensor]:
     """What `predict` says of all images of `index` in order, batch by batch, float32 on the CPU.
 
     Under `torchrun` every process computes its share, and all get all. In place of their labels `predict` gets the rows
-    `told (N, ...)` of the images, if given.
+    `told (N, ...)` of the images, if given, and in place of the images their cached `features (B, V, D)`.
     """
     fabric.to_device(model.eval().to(memory_format=torch.channels_last))
     side, batch = seen.inference_side, seen.batch
@@ -150,7 +185,8 @@ def predictions(
         for position in range(start, min(start + batch, count))
     ]
     done = 0
-    for number, pictures in enumerate(image_batches(images, mine, batch)):
+    inputs = image_batches(images, mine, batch) if features is None else row_batches(fabric, features, index, mine, batch)
+    for number, pictures in enumerate(inputs):
         own = told[mine[number * batch : (number + 1) * batch]]
         with fabric.autocast():
             found = predict(model, fabric.to_device(pictures), fabric.to_device(own)).float()
@@ -161,6 +197,15 @@ def predictions(
             done += len(rest)
             if len(rest):
                 yield rest
+
+
+def row_batches(
+    fabric: Fabric, features: FeatureStore, index: ImageIndex, positions: Sequence[int], batch: int
+) -> Iterator[Tensor]:
+    """Batches `(B, V, D)` float16 of a store's rows, in the order of `positions` in `index`."""
+    rows = features.reader(fabric, index)
+    for start in range(0, len(positions), batch):
+        yield torch.cat(list(rows.read(positions[start : start + batch])))
 
 
 def padded_labels(labels: Sequence[Sequence[int]]) -> Tensor:

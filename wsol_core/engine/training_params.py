@@ -1,16 +1,22 @@
 """How a network is trained: the parameters of every training, and the course of its rates."""
 
 import math
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from wsol_core.backbones.create import BackboneParams
+from wsol_core.backbones.create import Backbone, BackboneParams, create_backbone
 from wsol_core.core.params import Block
 from wsol_core.data.index import DataSet
 from wsol_core.data.loading import Geometry
 from wsol_core.engine.devices import Precision
+from wsol_core.engine.features import FeatureParams, frozen_backbone
 
+IDLE_ON_FEATURES = frozenset({
+    "backbone", "output_stride",
+    "training.lr_backbone", "training.image_side", "training.resize", "training.precision",
+})  # fmt: skip
+"""Fields of an entry that say nothing where it sees cached features."""
 INDEX_FIELDS = ("sees", "learns_from", "starts_from", "background")
 """Paths of an entry that name the data set's index where they play no part."""
 
@@ -55,7 +61,7 @@ class FitParams(Block):
 class TrainingParams(FitParams):
     """How a network on images is trained: pretrained layers and new ones have learning rates of their own."""
 
-    lr_backbone: float = Field(ge=0)
+    lr_backbone: float = Field(default=0.0, ge=0)
     """peak learning rate of the pretrained layers"""
     image_side: int = Field(default=224, gt=0)
     """side of the square images that the network sees, in pixels"""
@@ -102,7 +108,7 @@ class NetworkParams(LearningParams):
     set: DataSet = "localization"
     """data set that it learns from and gives maps of"""
     sees: str = ""
-    """index of the images that it sees"""
+    """what it sees: the index for the images themselves, or data/SET/features/NAME.h5, their cached features"""
     learns_from: str = ""
     """pseudo labels (a map store or boxes) that it learns from; the index for image labels alone"""
     starts_from: str = ""
@@ -111,6 +117,8 @@ class NetworkParams(LearningParams):
     """index of images that show none of the classes; the data set's own index for none"""
     backbone: BackboneParams = BackboneParams()
     """the pretrained network"""
+    features: FeatureParams | None = None
+    """how the features that it sees were made; filled in from their store"""
     training: TrainingParams
     """how it is trained"""
 
@@ -122,10 +130,61 @@ class NetworkParams(LearningParams):
         index = f"data/{content.get('set', cls.model_fields['set'].default)}/index.parquet"
         return content | {field: content.get(field) or index for field in INDEX_FIELDS}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_what_features_decide(cls, content: Any) -> Any:
+        if not isinstance(content, dict) or content.get("features"):
+            return content
+        training = content.get("training")
+        given = set(content) | {f"training.{key}" for key in (training if isinstance(training, dict) else ())}
+        if not is_store(str(content.get("sees"))):
+            if isinstance(training, dict) and "training.lr_backbone" not in given:
+                raise ValueError("training.lr_backbone: required of a network that sees images; 0 freezes the backbone")
+        elif idle := sorted(given & IDLE_ON_FEATURES):
+            raise ValueError(f"{idle[0]}: of no effect on cached features; leave it out, and see `features`")
+        return content
+
+    @property
+    def sees_features(self) -> bool:
+        """Whether it sees cached features, not images."""
+        return is_store(self.sees)
+
+    def idle_fields(self) -> frozenset[str]:
+        """On features, what their store decides."""
+        return frozenset({"features"}) | (IDLE_ON_FEATURES if self.sees_features else frozenset())
+
+    def on_features(self, features: FeatureParams) -> Self:
+        """These parameters, of a network on the features of a store: heads in float32, images at the store's side."""
+        training = {"precision": "32-true", "image_side": features.side, "resize": 0, "lr_backbone": 0.0}
+        return self.model_copy(
+            update={
+                "features": features,
+                "backbone": features.backbone,
+                "training": self.training.model_copy(update=training),
+            }
+        )
+
+    def without_weights(self) -> Self:
+        """These parameters with a backbone that loads no weights: those of a checkpoint take their place."""
+        bare = self.backbone.model_copy(update={"weights": "none"})
+        features = self.features and self.features.model_copy(update={"backbone": bare})
+        return self.model_copy(update={"backbone": bare, "features": features})
+
+    def create_backbone(self, output_stride: int = 32) -> Backbone:
+        """The backbone: as a whole and to be trained, or the frozen one of the features."""
+        if self.features is not None:
+            return frozen_backbone(self.features)
+        return create_backbone(self.backbone, output_stride)
+
     @property
     def index(self) -> str:
         """The index of the data set."""
         return f"data/{self.set}/index.parquet"
+
+
+def is_store(path: str) -> bool:
+    """Whether a path that an entry sees is a feature store, not an index."""
+    return path.endswith(".h5")
 
 
 def rate_factor(params: FitParams, step: int, steps_per_epoch: int) -> float:

@@ -1,5 +1,7 @@
 """The outputs of a network for all images of a data set, as files of `data/SET/outputs/NAME`."""
 
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,16 @@ from wsol_core.data.class_scores import top_classes, write_scores
 from wsol_core.data.index import ImageIndex, read_index
 from wsol_core.data.shown_images import shown_images
 from wsol_core.engine.devices import launch
-from wsol_core.engine.inference import AGNOSTIC, InferenceParams, predictions, write_maps
+from wsol_core.engine.feature_store import FeatureStore
+from wsol_core.engine.features import FrozenBackbone
+from wsol_core.engine.inference import (
+    AGNOSTIC,
+    InferenceParams,
+    class_scores_of_rows,
+    predictions,
+    views_of,
+    write_maps,
+)
 from wsol_core.engine.recipe import Output, TrainedNetwork, load_network
 
 
@@ -35,9 +46,25 @@ def write_outputs(name: str, set_name: str) -> None:
         outputs = {key: output for key, output in outputs.items() if key == "maps" and output.rows == AGNOSTIC}
         if not outputs:
             raise InputError(f"{name}: its maps are of its own classes, which data set {index.name!r} does not have")
-    writer = OutputWriter(network, index, Path("data", set_name, "outputs", name))
-    for key, output in outputs.items():
-        writer.write(key, output)
+    cached = network.params.sees_features and set_name == network.params.set
+    with FeatureStore(Path(network.params.sees)) if cached else nullcontext() as features:
+        writer = OutputWriter(network, index, Path("data", set_name, "outputs", name), features)
+        for key, output in outputs.items():
+            writer.write(key, output)
+
+
+def read_rows_of(features: FeatureStore, network: TrainedNetwork) -> None:
+    """Let a network read a store's rows.
+
+    Raises:
+        InputError: it was trained on other features.
+    """
+    trained, backbone = network.params.features, network.model.backbone
+    same = {"backbone": {"name", "frozen_batch_norm"}, "output_stride": True, "levels": True, "side": True}
+    if trained is None or trained.model_dump(include=same) != features.params.model_dump(include=same):
+        raise InputError(f"{features.path}: other features than the network was trained on; train it again")
+    assert isinstance(backbone, FrozenBackbone)
+    backbone.shapes = features.shapes
 
 
 class OutputWriter:
@@ -47,10 +74,18 @@ class OutputWriter:
         network: the network.
         index: of the data set.
         folder: where to.
+        features: cached features of the images, if the network shall see those.
+
+    Raises:
+        InputError: the features are not those that the network was trained on.
     """
 
-    def __init__(self, network: TrainedNetwork, index: ImageIndex, folder: Path) -> None:
-        self._network, self._index, self._folder = network, index, folder
+    def __init__(
+        self, network: TrainedNetwork, index: ImageIndex, folder: Path, features: FeatureStore | None = None
+    ) -> None:
+        self._network, self._index, self._folder, self._features = network, index, folder, features
+        if features is not None:
+            read_rows_of(features, network)
         self._training = network.params.training
         self._fabric: Fabric = launch(self._training.precision)
 
@@ -62,12 +97,19 @@ class OutputWriter:
             self._write_maps(key, output, shown_images(self._index) if output.kind == "pictures" else self._index)
 
     def _write_maps(self, key: str, output: Output, index: ImageIndex) -> None:
-        views, path = load(InferenceParams, "inference"), self._folder / f"{key}.h5"
+        views, path = views_of(self._network.params, load(InferenceParams, "inference")), self._folder / f"{key}.h5"
         model, training = self._network.model, self._training
-        write_maps(self._fabric, model, output.predict, index, training, views, path, output.rows)
+        write_maps(
+            self._fabric, model, output.predict, index, training, views, path, output.rows, features=self._features
+        )
 
     def _write_classes(self, key: str, output: Output) -> None:
-        batches = predictions(self._fabric, self._network.model, output.predict, self._index, self._training)
+        features = self._features
+        predict = output.predict if features is None else partial(
+            class_scores_of_rows, predict=output.predict, views=features.params.views)
+        batches = predictions(
+            self._fabric, self._network.model, predict, self._index, self._training, features=features
+        )
         progress = tqdm(batches, desc="classes", unit="batch", disable=None)
         ranked, scores = zip(*(top_classes(batch.numpy()) for batch in progress), strict=True)
         if self._fabric.is_global_zero:

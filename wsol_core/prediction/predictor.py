@@ -23,7 +23,7 @@ from wsol_core.core.errors import InputError
 from wsol_core.core.regions import map_box, map_boxes
 from wsol_core.data.images import Interpolation, Picture, decode, decode_squashed
 from wsol_core.engine.devices import supported_precision
-from wsol_core.engine.inference import average_views
+from wsol_core.engine.inference import average_views, views_of
 from wsol_core.engine.recipe import Answer, TrainedNetwork, load_network
 from wsol_core.prediction.masks import instance_mask
 from wsol_core.prediction.model_file import ModelCard, read_card
@@ -78,6 +78,7 @@ class Predictor:
 
     def __init__(self, network: TrainedNetwork, card: ModelCard, device: str = "auto") -> None:
         training = network.params.training
+        self._views = views_of(network.params, card.inference)
         self.card, self.side, self.digest = card, training.inference_side, weights_digest(network.model)
         self._look = network.recipe.look(network.params)
         self._device = find_device(device)
@@ -161,7 +162,7 @@ class Predictor:
 
         images = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).to(self._device)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast):
-            found = average_views(self._model, predict, images, torch.empty(0), self.card.inference)[:, 0]
+            found = average_views(self._model, predict, images, torch.empty(0), self._views)[:, 0]
         maps = found.float().cpu().numpy().astype(np.float16).astype(np.float32)
         first = answers[0].classes
         classes = [None] * len(maps) if first is None else first.float().cpu().numpy()

@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wsol_core.backbones.create import Backbone, create_backbone
+from wsol_core.backbones.create import Backbone
 from wsol_core.data.loading import Batch
 from wsol_core.methods.bcct.binary import AnswerParams, BinaryNet, frozen_backbone, strength_maps
 from wsol_core.methods.bcct.masks import largest_parts
@@ -73,7 +73,7 @@ class JointNet(ClassificationNet):
 def build_joint(params: JointParams, classes: int) -> JointNet:
     """Both untrained networks, each on a pretrained backbone."""
     frozen = frozen_backbone(params.backbone, params.binary)
-    return JointNet(create_backbone(params.backbone, params.output_stride), frozen, params, classes)
+    return JointNet(params.create_backbone(params.output_stride), frozen, params, classes)
 
 
 def class_numbers(rows: pd.DataFrame) -> Sequence[np.int64]:

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wsol_core.backbones.create import Backbone, OnBackbone, create_backbone
+from wsol_core.backbones.create import Backbone, OnBackbone
 from wsol_core.core.errors import InputError
 from wsol_core.data.index import ImageIndex
 from wsol_core.engine.training_params import NetworkParams
@@ -72,7 +72,7 @@ def convolutions(channels: int, width: int, outputs: int) -> nn.Sequential:
 
 def build(params: CTParams, classes: int) -> ClassificationNet:
     """The untrained CT on its pretrained backbone."""
-    return ClassificationNet(create_backbone(params.backbone, params.output_stride), params, classes)
+    return ClassificationNet(params.create_backbone(params.output_stride), params, classes)
 
 
 def several_classes(index: ImageIndex) -> ImageIndex:

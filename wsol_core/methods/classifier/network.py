@@ -15,7 +15,7 @@ from pydantic import model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wsol_core.backbones.create import Backbone, OnBackbone, create_backbone
+from wsol_core.backbones.create import Backbone, OnBackbone
 from wsol_core.data.loading import Batch
 from wsol_core.engine.training_params import NetworkParams
 
@@ -56,7 +56,7 @@ class Classifier(OnBackbone):
 def build(params: ClassifierParams, classes: int) -> Classifier:
     """The untrained classifier on its pretrained backbone."""
     crop_side = params.training.image_side if params.ten_crop else None
-    return Classifier(create_backbone(params.backbone), classes, crop_side)
+    return Classifier(params.create_backbone(), classes, crop_side)
 
 
 def classification_loss(model: nn.Module, batch: Batch) -> Tensor:

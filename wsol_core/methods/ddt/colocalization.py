@@ -6,47 +6,51 @@ images share, the object, from the rest.
 Deviations:
 - The component's sign is fixed (see `principal_component`): the object is where the projection is positive.
 - The box comes from the grid, scaled to the image: what a nearest-neighbour resize of the indicator map gives.
-- By parameter the threshold is Otsu's of each image instead of 0, the mean of a class's descriptors.
+- By parameter the threshold is a share of Otsu's of each image (0 is the paper's, the mean of a class's descriptors),
+  found on an enlarged map, and projections are averaged over views and over the sides of two feature stores.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from itertools import combinations
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from lightning_fabric import Fabric
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
+from torch.nn import functional
 
-from wsol_core.backbones.create import Backbone, BackboneParams
 from wsol_core.core.boxes import Boxes
 from wsol_core.core.errors import InputError
 from wsol_core.core.map_store import CLASS_AGNOSTIC
 from wsol_core.core.params import Block
 from wsol_core.core.regions import largest_component_box
-from wsol_core.data.loading import SquashedImages, image_batches
-from wsol_core.engine.devices import Precision
+from wsol_core.engine.feature_store import FeatureStore, Rows
+from wsol_core.engine.features import View, view_of
 from wsol_core.methods.ddt.principal_component import Component, Moments, block_component
 
 
 class DDTParams(Block):
     """How pseudo boxes are made."""
 
-    backbone: BackboneParams = BackboneParams()
-    """the pretrained network; it is not trained"""
+    sees: str
+    """features of the images, data/localization/features/NAME.h5"""
+    second: str
+    """features at another side, whose scores are averaged with the first's; the first again for none"""
     layers: tuple[int, ...] = Field(default=(-1,), min_length=1, max_length=2)
-    """feature maps of the pyramid, from its end; two of them are intersected (DDT+)"""
-    image_side: int = Field(default=448, gt=0)
-    """side of the squashed input, in pixels"""
-    threshold: Literal["zero", "otsu"] = "zero"
-    """the object is where the projection is positive (the paper), or exceeds Otsu's threshold of the image"""
+    """levels of the features, from their end; two of them are intersected (DDT+)"""
+    otsu: float = Field(default=1.0, ge=0, le=1)
+    """the object is where the projection exceeds this share of the image's Otsu threshold; 0 in the paper"""
+    resolution: int = Field(default=0, ge=0)
+    """side that projections are enlarged to, bilinear, before they are cut; 0 leaves the grid of the features"""
     scope: Literal["class", "dataset"] = "class"
-    """one component per class, or one for all images"""
-    batch: int = Field(default=32, gt=0)
-    """images per forward pass"""
-    precision: Precision = "bf16-mixed"
-    """of the forward pass; the component is summed in float32 and solved for in float64"""
+    """whose component makes the pseudo boxes: one per class, or one for all images; maps are made by both"""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _second_is_the_first(cls, content: Any) -> Any:
+        return {"second": content.get("sees"), **content} if isinstance(content, dict) else content
 
 
 def otsu_threshold(projections: Tensor) -> Tensor:
@@ -71,9 +75,7 @@ def otsu_threshold(projections: Tensor) -> Tensor:
     return ((values.gather(1, best) + values.gather(1, best + 1)) / 2).to(projections.dtype)[:, :, None]
 
 
-def indicator_scores(
-    projections: Sequence[Tensor], threshold: Literal["zero", "otsu"] = "zero"
-) -> npt.NDArray[np.float16]:
+def indicator_scores(projections: Sequence[Tensor], otsu: float, resolution: int = 0) -> Tensor:
     """Indicator maps as scores in [0, 1] with the threshold at .5.
 
     Each projection, less its threshold, is divided by its largest absolute value per image. Several layers are
@@ -81,20 +83,23 @@ def indicator_scores(
 
     Args:
         projections: one `(B, h, w)` per layer.
-        threshold: 0, or each image's own.
+        otsu: share of each map's Otsu threshold that is the threshold.
+        resolution: side that projections are enlarged to first; 0 for none.
 
     Returns:
-        `(B, h, w)` float16, of the finest layer's resolution.
+        `(B, h, w)` float32, of the finest layer's resolution.
     """
+    if resolution:
+        sides = (resolution, resolution)
+        projections = [functional.interpolate(each[:, None], sides, mode="bilinear")[:, 0] for each in projections]
     finest = max((p.shape[1:] for p in projections), key=lambda shape: shape[0] * shape[1])
     scores = []
     for projection in projections:
-        if threshold == "otsu":
-            projection = projection - otsu_threshold(projection)
-        peak = projection.abs().amax((1, 2), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
-        score = 0.5 + 0.5 * projection / peak
-        scores.append(torch.nn.functional.interpolate(score[:, None], size=finest, mode="nearest")[:, 0])
-    return torch.stack(scores).amin(0).cpu().numpy().astype(np.float16)
+        above = projection - otsu * otsu_threshold(projection) if otsu else projection
+        peak = above.abs().amax((1, 2), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+        score = 0.5 + 0.5 * above / peak
+        scores.append(functional.interpolate(score[:, None], size=finest, mode="nearest")[:, 0])
+    return torch.stack(scores).amin(0)
 
 
 def pseudo_box(scores: npt.NDArray[np.float16], width: int, height: int) -> Boxes:
@@ -113,82 +118,121 @@ def pseudo_box(scores: npt.NDArray[np.float16], width: int, height: int) -> Boxe
     return np.asarray(box, dtype=np.float32) * scale
 
 
+class Source(NamedTuple):
+    """Features of all images of an index."""
+
+    store: FeatureStore
+    rows: Rows
+
+
+class Found(NamedTuple):
+    """What DDT says of B images."""
+
+    positions: npt.NDArray[np.int64]
+    """`(B,)` of the images in the index"""
+    scores: npt.NDArray[np.float16]
+    """`(B, h, w)` in [0, 1], the object where they exceed .5"""
+    agreement: npt.NDArray[np.float32]
+    """`(B,)` mean IoU of the objects of every two sources and views; 1 where there is but one"""
+
+
 class Colocalizer:
-    """Runs DDT over the images of a data set, one forward pass each (two where all classes share one component).
+    """DDT over the images of a data set.
 
     Args:
-        fabric: from `devices.launch`.
-        network: the pretrained feature pyramid.
-        images: all images of an index, squashed to `params.image_side`.
+        sources: features of all images of an index; scores are averaged over them.
         labels: `(N,)` their class.
         training: `(N,)` whether an image takes part in the component; the others are only projected.
         params: how pseudo boxes are made.
     """
 
+    BATCH = 64
+
     def __init__(
-        self, fabric: Fabric, network: Backbone, images: SquashedImages, labels: npt.NDArray[np.int64],
-        training: npt.NDArray[np.bool_], params: DDTParams,
+        self, sources: Sequence[Source], labels: npt.NDArray[np.int64], training: npt.NDArray[np.bool_],
+        params: DDTParams,
     ) -> None:  # fmt: skip
-        self._network = fabric.to_device(network.eval().to(memory_format=torch.channels_last))
-        self._fabric, self._images, self._params = fabric, images, params
-        self._labels, self._training = labels, training
-        self.components: dict[int, list[Component]] = {}
+        self._sources, self._labels, self._training, self._params = sources, labels, training, params
+        self.components: dict[int, list[list[Component]]] = {}
+        """of each source and layer, by label"""
 
-    def run(self) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float16]]]:
-        """Yield `(positions (B,), indicator scores (B, h, w))` until every image was seen once.
-
-        Memory is bounded by the features of the largest class, or of a batch with the scope `dataset`.
+    def per_class(self) -> Iterator[Found]:
+        """Every image once, class by class; memory is bounded by the features of the largest class.
 
         Raises:
             InputError: a class has images, but none to learn its component from.
         """
-        return self._per_class() if self._params.scope == "class" else self._whole()
-
-    def _per_class(self) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float16]]]:
-        order = np.argsort(self._labels, kind="stable")
-        classes, counts = np.unique(self._labels, return_counts=True)
-        ends = np.cumsum(counts)
-        blocks = regroup(self._features(order), counts.tolist())
-        for label, end, count, layers in zip(classes.tolist(), ends, counts, blocks, strict=True):
-            positions = order[end - count : end]
+        for label in np.unique(self._labels).tolist():
+            positions = np.flatnonzero(self._labels == label)
             training = torch.from_numpy(self._training[positions])
             if not training.any():
                 raise InputError(f"class {label}: no image in train-weaksup to learn from; add some or drop the class")
-            self.components[label] = [block_component(features[training]) for features in layers]
-            yield positions, self._scores(self.components[label], layers)
+            layers = [self._layers(source, positions) for source in self._sources]
+            self.components[label] = [
+                [block_component(features[training].flatten(0, 1)) for features in each] for each in layers
+            ]
+            yield self._found(positions, self.components[label], layers)
 
-    def _whole(self) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float16]]]:
-        moments: list[Moments] = []
-        for layers in self._features(np.flatnonzero(self._training)):
-            moments = moments or [Moments(features.shape[1]) for features in layers]
-            for moment, features in zip(moments, layers, strict=True):
-                moment.add(features)
-        self.components[CLASS_AGNOSTIC] = [moment.component() for moment in moments]
-        positions = np.arange(len(self._images))
-        for start, layers in zip(range(0, len(positions), self._params.batch), self._features(positions), strict=True):
-            yield positions[start : start + self._params.batch], self._scores(self.components[CLASS_AGNOSTIC], layers)
+    def together(self) -> Iterator[Found]:
+        """Every image once, with one component for all classes; memory is bounded by a batch."""
+        moments: list[list[Moments]] = []
+        for positions in self._batches(np.flatnonzero(self._training)):
+            layers = [self._layers(source, positions) for source in self._sources]
+            moments = moments or [[Moments(features.shape[2]) for features in each] for each in layers]
+            for own, each in zip(moments, layers, strict=True):
+                for moment, features in zip(own, each, strict=True):
+                    moment.add(features.flatten(0, 1))
+        components = [[moment.component() for moment in own] for own in moments]
+        self.components[CLASS_AGNOSTIC] = components
+        for positions in self._batches(np.arange(len(self._labels))):
+            yield self._found(positions, components, [self._layers(source, positions) for source in self._sources])
 
-    def _scores(self, components: list[Component], layers: list[Tensor]) -> npt.NDArray[np.float16]:
-        projections = [c.project(features) for c, features in zip(components, layers, strict=True)]
-        return indicator_scores(projections, self._params.threshold)
+    def _batches(self, positions: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:
+        for start in range(0, len(positions), self.BATCH):
+            yield positions[start : start + self.BATCH]
 
-    @torch.inference_mode()
-    def _features(self, positions: npt.NDArray[np.int64]) -> Iterator[list[Tensor]]:
-        for pictures in image_batches(self._images, positions.tolist(), self._params.batch):
-            with self._fabric.autocast():
-                pyramid = self._network(self._fabric.to_device(pictures))
-            yield [pyramid[layer] for layer in self._params.layers]
+    def _layers(self, source: Source, positions: npt.NDArray[np.int64]) -> list[Tensor]:
+        """The features `(B, V, C, h, w)` float32 of each layer."""
+        rows = torch.cat(list(source.rows.read(positions.tolist())))
+        return [source.store.level(rows, layer) for layer in self._params.layers]
+
+    def _found(
+        self, positions: npt.NDArray[np.int64], components: list[list[Component]], layers: list[list[Tensor]]
+    ) -> Found:
+        scores, masks = [], []
+        for source, own, each in zip(self._sources, components, layers, strict=True):
+            # (B, V, h, w) for each layer, in the plain view
+            projected = [projections(c, features, source.store.params.views) for c, features in zip(own, each, strict=True)]
+            scores.append(self._scores([maps.mean(1) for maps in projected]))
+            if self._sees_several():
+                masks += [self._scores([maps[:, v] for maps in projected]) > 0.5 for v in range(projected[0].shape[1])]
+        mean = merged(scores)
+        return Found(positions, mean.numpy().astype(np.float16), agreement(masks, len(positions)))
+
+    def _sees_several(self) -> bool:
+        return sum(len(source.store.params.views) for source in self._sources) > 1
+
+    def _scores(self, layers: list[Tensor]) -> Tensor:
+        return indicator_scores(layers, self._params.otsu, self._params.resolution)
 
 
-def regroup(batches: Iterator[list[Tensor]], counts: Sequence[int]) -> Iterator[list[Tensor]]:
-    """Cut a stream of batches, each a list of layers `(B, C, h, w)`, into blocks of the given numbers of images."""
-    waiting: list[list[Tensor]] = []
-    have = 0
-    for count in counts:
-        while have < count:
-            waiting.append(next(batches))
-            have += len(waiting[-1][0])
-        layers = [torch.cat(parts) for parts in zip(*waiting, strict=True)]
-        yield [features[:count] for features in layers]
-        waiting = [[features[count:] for features in layers]] if have > count else []
-        have -= count
+def projections(component: Component, features: Tensor, views: Sequence[View]) -> Tensor:
+    """Projections `(B, V, h, w)` of features `(B, V, C, h, w)`, each view turned back to the plain one."""
+    found = component.project(features.flatten(0, 1)).unflatten(0, features.shape[:2])
+    return torch.stack([view_of(found[:, number], view) for number, view in enumerate(views)], dim=1)
+
+
+def merged(scores: Sequence[Tensor]) -> Tensor:
+    """The mean of scores `(B, h, w)`, the coarser enlarged to the finest, bilinear."""
+    finest = max((each.shape[1:] for each in scores), key=lambda shape: shape[0] * shape[1])
+    return torch.stack([functional.interpolate(each[:, None], finest, mode="bilinear")[:, 0] for each in scores]).mean(0)
+
+
+def agreement(masks: Sequence[Tensor], count: int) -> npt.NDArray[np.float32]:
+    """The mean IoU `(B,)` of every two of the masks `(B, h, w)`; 1 without a pair, and where both are empty."""
+    finest = max((each.shape[1:] for each in masks), key=lambda shape: shape[0] * shape[1], default=(1, 1))
+    flat = [functional.interpolate(m[:, None].float(), finest, mode="nearest").flatten(1) > 0.5 for m in masks]
+    ious = [
+        torch.where((a | b).any(1), (a & b).sum(1) / (a | b).sum(1).clamp_min(1), 1.0) for a, b in combinations(flat, 2)
+    ]
+    return torch.stack(ious).mean(0).numpy() if ious else np.ones(count, dtype=np.float32)

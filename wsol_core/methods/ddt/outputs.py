@@ -1,23 +1,23 @@
 """What DDT makes of a data set, as files: pseudo boxes, indicator maps, components."""
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from tqdm import tqdm
 
-from wsol_core.backbones.create import create_backbone
 from wsol_core.core.boxes import BOX_COLUMNS
 from wsol_core.core.files import write_table
-from wsol_core.core.map_store import Kind, create
+from wsol_core.core.map_store import CLASS_AGNOSTIC, Kind, create
 from wsol_core.data.index import TRAIN_WEAKSUP, ImageIndex
-from wsol_core.data.loading import SquashedImages
 from wsol_core.engine.checkpoints import save_checkpoint
 from wsol_core.engine.devices import launch, running_precision
-from wsol_core.methods.ddt.colocalization import Colocalizer, DDTParams, pseudo_box
+from wsol_core.engine.feature_store import FeatureStore
+from wsol_core.methods.ddt.colocalization import Colocalizer, DDTParams, Found, Source, pseudo_box
 
 WRITE_ROWS = 1024
 
@@ -30,28 +30,35 @@ def write_outputs(params: DDTParams, index: ImageIndex, folder: Path, checkpoint
     Args:
         params: how pseudo boxes are made.
         index: the images.
-        folder: gets `pseudo_boxes.parquet` and `outputs/ddt/maps.h5`.
-        checkpoint: gets the components, `mean.LABEL.LAYER` and `direction.LABEL.LAYER`.
+        folder: gets `pseudo_boxes.parquet` by `params.scope`, and `outputs/ddt/maps.h5` and
+            `outputs/ddt-agnostic/maps.h5` with one component per class and with one for all.
+        checkpoint: gets the components, `mean.LABEL.SOURCE.LAYER` and `direction.LABEL.SOURCE.LAYER`.
 
     Raises:
         InputError: an image has none or several labels, or a class no image in train-weaksup.
     """
     index = index.single_label()
-    torch.manual_seed(0)
-    network = create_backbone(params.backbone)
-    side = params.image_side
-    images = SquashedImages(index.root, index.table, side, side, network.interpolation)
     labels = index.table["labels"].map(lambda values: values[0]).to_numpy(np.int64)
     training = (index.table["split"] == TRAIN_WEAKSUP).to_numpy()
-    fabric = launch(params.precision)
-    colocalizer = Colocalizer(fabric, network, images, labels, training, params)
-    with tempfile.TemporaryFile() as spill:
-        scores = _collect(colocalizer, len(index.table), spill)
-        _write_maps(folder / "outputs/ddt/maps.h5", index, labels, scores)
-        _write_boxes(folder / "pseudo_boxes.parquet", index, labels, scores)
+    fabric = launch("32-true")
+    with ExitStack() as stack:
+        stores = [stack.enter_context(FeatureStore(Path(path))) for path in dict.fromkeys((params.sees, params.second))]
+        sources = [Source(store, store.reader(fabric, index)) for store in stores]
+        colocalizer = Colocalizer(sources, labels, training, params)
+        agnostic = np.full_like(labels, CLASS_AGNOSTIC)
+        for name, scope, found, own in (
+            ("ddt", "class", colocalizer.per_class(), labels),
+            ("ddt-agnostic", "dataset", colocalizer.together(), agnostic),
+        ):
+            spill = stack.enter_context(tempfile.TemporaryFile())
+            scores, agreement = _collect(name, found, len(index.table), spill)
+            _write_maps(folder / "outputs" / name / "maps.h5", index, own, scores)
+            if scope == params.scope:
+                _write_boxes(folder / "pseudo_boxes.parquet", index, labels, scores, agreement)
     components = {
-        f"{name}.{label}.{layer}": getattr(component, name)
-        for label, layers in colocalizer.components.items()
+        f"{name}.{label}.{number}.{layer}": getattr(component, name)
+        for label, sources_of_label in colocalizer.components.items()
+        for number, layers in enumerate(sources_of_label)
         for layer, component in enumerate(layers)
         for name in ("mean", "direction")
     }
@@ -59,17 +66,20 @@ def write_outputs(params: DDTParams, index: ImageIndex, folder: Path, checkpoint
     save_checkpoint(checkpoint, components, config, index.classes, running_precision(fabric))
 
 
-def _collect(colocalizer: Colocalizer, count: int, spill: IO[bytes]) -> "np.memmap[Any, np.dtype[np.float16]]":
+def _collect(
+    title: str, found: Iterator[Found], count: int, spill: IO[bytes]
+) -> "tuple[np.memmap[Any, np.dtype[np.float16]], npt.NDArray[np.float32]]":
     """Classes come in any order, a store is sorted: the maps wait on disk, so that memory stays bounded."""
-    waiting = None
-    with tqdm(total=count, desc="ddt", unit="image", disable=None) as bar:
-        for positions, scores in colocalizer.run():
+    waiting, agreement = None, np.zeros(count, dtype=np.float32)
+    with tqdm(total=count, desc=title, unit="image", disable=None) as bar:
+        for part in found:
             if waiting is None:
-                waiting = np.memmap(spill, dtype=np.float16, shape=(count, *scores.shape[1:]))
-            waiting[positions] = scores
-            bar.update(len(positions))
+                waiting = np.memmap(spill, dtype=np.float16, shape=(count, *part.scores.shape[1:]))
+            waiting[part.positions] = part.scores
+            agreement[part.positions] = part.agreement
+            bar.update(len(part.positions))
     assert waiting is not None
-    return waiting
+    return waiting, agreement
 
 
 def _write_maps(path: Path, index: ImageIndex, labels: Labels, scores: npt.NDArray[np.float16]) -> None:
@@ -79,10 +89,13 @@ def _write_maps(path: Path, index: ImageIndex, labels: Labels, scores: npt.NDArr
             writer.append(index.table["image_id"][rows].tolist(), labels[rows].tolist(), np.asarray(scores[rows]))
 
 
-def _write_boxes(path: Path, index: ImageIndex, labels: Labels, scores: npt.NDArray[np.float16]) -> None:
+def _write_boxes(
+    path: Path, index: ImageIndex, labels: Labels, scores: npt.NDArray[np.float16], agreement: npt.NDArray[np.float32]
+) -> None:
+    """The table of boxes; `score` is the agreement of sources and views."""
     boxes = index.table[["image_id"]].copy()
     rows = zip(scores, index.table["width"], index.table["height"], strict=True)
     boxes[list(BOX_COLUMNS)] = np.stack([pseudo_box(np.asarray(s), width, height) for s, width, height in rows])
-    boxes["score"] = np.float32(1)
+    boxes["score"] = agreement
     boxes["label"] = labels.astype(np.int32)
     write_table(path, boxes)

@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wsol_core.backbones.create import Backbone, OnBackbone, create_backbone
+from wsol_core.backbones.create import Backbone, OnBackbone
 from wsol_core.core.errors import InputError
 from wsol_core.data.loading import Batch
 from wsol_core.engine.training_params import NetworkParams
@@ -202,7 +202,7 @@ class FamNet(OnBackbone):
 
 def build(params: FamParams, classes: int) -> FamNet:
     """The untrained network on its pretrained backbone."""
-    return FamNet(create_backbone(params.backbone, params.output_stride), params, classes)
+    return FamNet(params.create_backbone(params.output_stride), params, classes)
 
 
 def class_weights(labels: Tensor, classes: int) -> Tensor:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wsol_core.backbones.create import Backbone, OnBackbone, create_backbone
+from wsol_core.backbones.create import Backbone, OnBackbone
 from wsol_core.core.boxes import BOX_COLUMNS
 from wsol_core.core.errors import InputError
 from wsol_core.data.loading import Batch
@@ -56,7 +56,7 @@ class BoxRegression(OnBackbone):
 
 def build(params: PsolParams) -> BoxRegression:
     """The untrained regression on its pretrained backbone."""
-    return BoxRegression(create_backbone(params.backbone, params.output_stride))
+    return BoxRegression(params.create_backbone(params.output_stride))
 
 
 def relative_boxes(boxes: pd.DataFrame, rows: pd.DataFrame) -> list[npt.NDArray[np.float32]]:

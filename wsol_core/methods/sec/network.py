@@ -28,7 +28,7 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wsol_core.backbones.create import Backbone, OnBackbone, create_backbone
+from wsol_core.backbones.create import Backbone, OnBackbone
 from wsol_core.core.crf_params import FLOOR, CRFParams
 from wsol_core.core.map_store import CLASS_AGNOSTIC
 from wsol_core.data.index import DataSet
@@ -138,7 +138,7 @@ def convolution(channels: int, width: int, side: int, dilation: int, dropout: fl
 
 def build(params: SecParams, classes: int) -> LargeFov:
     """The untrained network on its pretrained backbone; `classes` without the background."""
-    return LargeFov(create_backbone(params.backbone, params.output_stride), params, classes)
+    return LargeFov(params.create_backbone(params.output_stride), params, classes)
 
 
 def image_cues(cues: Targets, classes: int) -> Targets:

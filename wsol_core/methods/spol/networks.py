@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wsol_core.backbones.create import Backbone, create_backbone
+from wsol_core.backbones.create import Backbone
 from wsol_core.core.map_store import IGNORE
 from wsol_core.data.loading import Batch
 from wsol_core.heads.mff_net import MFFNet, MFFParams, fuse
@@ -73,12 +73,12 @@ class SegmentationNet(MFFNet):
 
 def build_cam(params: CamParams, classes: int) -> ClassificationNet:
     """The untrained MFF-Net 1 on its pretrained backbone."""
-    return ClassificationNet(create_backbone(params.backbone, params.output_stride), params, classes)
+    return ClassificationNet(params.create_backbone(params.output_stride), params, classes)
 
 
 def build(params: SegmentationParams) -> SegmentationNet:
     """The untrained MFF-Net 2 on its pretrained backbone."""
-    return SegmentationNet(create_backbone(params.backbone, params.output_stride), params, outputs=1)
+    return SegmentationNet(params.create_backbone(params.output_stride), params, outputs=1)
 
 
 def classification_loss(model: nn.Module, batch: Batch, auxiliary: Auxiliary) -> Tensor:

@@ -31,7 +31,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wsol_core.backbones.create import Backbone, OnBackbone, create_backbone
+from wsol_core.backbones.create import Backbone, OnBackbone
 from wsol_core.core.errors import InputError
 from wsol_core.core.map_store import MapStore
 from wsol_core.data.index import TRAIN_WEAKSUP, DataSet, ImageIndex
@@ -108,7 +108,7 @@ def convolution(channels: int, width: int) -> nn.Conv2d:
 
 def build(params: PhaseParams, classes: int) -> PhaseNet:
     """The untrained network on its pretrained backbone."""
-    return PhaseNet(create_backbone(params.backbone, params.output_stride), params, classes)
+    return PhaseNet(params.create_backbone(params.output_stride), params, classes)
 
 
 def suppress(features: Tensor, mask: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wsol_core.backbones.create import Backbone, OnBackbone, create_backbone
+from wsol_core.backbones.create import Backbone, OnBackbone
 from wsol_core.data.loading import Batch
 from wsol_core.engine.training_params import NetworkParams
 
@@ -46,7 +46,7 @@ class PixelClassifier(OnBackbone):
 
 def build(params: ForegroundParams) -> PixelClassifier:
     """The untrained classifier on its pretrained backbone."""
-    return PixelClassifier(create_backbone(params.backbone, params.output_stride), params.level)
+    return PixelClassifier(params.create_backbone(params.output_stride), params.level)
 
 
 def foreground_loss(model: nn.Module, batch: Batch) -> Tensor:
