@@ -42,7 +42,7 @@ class FeatureParams(Block):
     """views of an image: plain, mirrored, turned (by 180 degrees)"""
     store: Literal["always", "never"] = "always"
     """whether maps are written (float16), or computed anew where they are read: for sets larger than the disk"""
-    batch: int = Field(default=16, gt=0)
+    batch: int = Field(default=4, gt=0)
     """images per forward pass"""
     precision: Precision = "bf16-mixed"
     """of the forward pass"""
