@@ -131,7 +131,7 @@ def views_of(params: NetworkParams, inference: InferenceParams) -> InferencePara
 def average_stored_views(
     model: OnBackbone, predict: Predict, rows: Tensor, labels: Tensor, views: Sequence[View]
 ) -> Tensor:
-    """The mean of the maps `(B, M, h, w)` of a store's rows `(B, V, D)`: the plain view, and the mirrored if it is there.
+    """The mean of the maps `(B, M, h, w)` of a store's rows `(B, V, D)`: of the plain and the mirrored view.
 
     What a network says upside down is not asked for: it was not trained so.
     """
@@ -139,9 +139,13 @@ def average_stored_views(
     return torch.stack(maps).mean(0) if len(maps) > 1 else maps[0]
 
 
-def class_scores_of_rows(model: OnBackbone, predict: Predict, rows: Tensor, labels: Tensor, views: Sequence[View]) -> Tensor:
-    """The mean of the class probabilities `(B, C)` over the same views."""
-    return torch.stack([predict(model, rows[:, number], labels).float() for number, _ in upright(views)]).mean(0)
+def average_stored_classes(predict: Predict, views: Sequence[View]) -> Predict:
+    """The same of class probabilities `(B, C)`: from rows, their mean over the same views."""
+
+    def averaged(model: OnBackbone, rows: Tensor, labels: Tensor) -> Tensor:
+        return torch.stack([predict(model, rows[:, number], labels).float() for number, _ in upright(views)]).mean(0)
+
+    return averaged
 
 
 def upright(views: Sequence[View]) -> list[tuple[int, View]]:
@@ -185,7 +189,10 @@ def predictions(
         for position in range(start, min(start + batch, count))
     ]
     done = 0
-    inputs = image_batches(images, mine, batch) if features is None else row_batches(fabric, features, index, mine, batch)
+    if features is None:
+        inputs = image_batches(images, mine, batch)
+    else:
+        inputs = row_batches(fabric, features, index, mine, batch)
     for number, pictures in enumerate(inputs):
         own = told[mine[number * batch : (number + 1) * batch]]
         with fabric.autocast():

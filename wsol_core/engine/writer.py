@@ -1,7 +1,6 @@
 """The outputs of a network for all images of a data set, as files of `data/SET/outputs/NAME`."""
 
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from wsol_core.engine.features import FrozenBackbone
 from wsol_core.engine.inference import (
     AGNOSTIC,
     InferenceParams,
-    class_scores_of_rows,
+    average_stored_classes,
     predictions,
     views_of,
     write_maps,
@@ -105,8 +104,7 @@ class OutputWriter:
 
     def _write_classes(self, key: str, output: Output) -> None:
         features = self._features
-        predict = output.predict if features is None else partial(
-            class_scores_of_rows, predict=output.predict, views=features.params.views)
+        predict = output.predict if features is None else average_stored_classes(output.predict, features.params.views)
         batches = predictions(
             self._fabric, self._network.model, predict, self._index, self._training, features=features
         )
