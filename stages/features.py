@@ -14,7 +14,8 @@ def main(name: str) -> None:
     """Write `data/SET/features/NAME.h5`."""
     params = load(FeatureParams, f"features.{name}")
     data = Path("data", params.set)
-    write_features(launch(params.precision), params, read_index(data / "index.parquet"), data / "features" / f"{name}.h5")
+    index = read_index(data / "index.parquet")
+    write_features(launch(params.precision), params, index, data / "features" / f"{name}.h5")
 
 
 if __name__ == "__main__":

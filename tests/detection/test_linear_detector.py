@@ -26,7 +26,7 @@ from wsol_core.data.loading import Batch, unpack
 from wsol_core.detection.box_tensors import bits, solid
 from wsol_core.detection.heads import DetectorLoss
 from wsol_core.detection.infer_linear import detect_by_features
-from wsol_core.detection.linear_detector import ProposalPairs, LinearDetector, LinearDetectorParams, features_of
+from wsol_core.detection.linear_detector import LinearDetector, LinearDetectorParams, ProposalPairs, features_of
 from wsol_core.detection.postprocess import PostprocessParams
 from wsol_core.detection.proposal_features import (
     ProposalFeatureNetwork,

@@ -14,7 +14,7 @@ from wsol_core.data.loading import Pairs
 from wsol_core.detection.detector import Detector, DetectorParams, build
 from wsol_core.detection.entry import INDEX, DetectorEntry
 from wsol_core.detection.heads import DetectorLoss
-from wsol_core.detection.linear_detector import ProposalPairs, LinearDetector, LinearDetectorParams
+from wsol_core.detection.linear_detector import LinearDetector, LinearDetectorParams, ProposalPairs
 from wsol_core.detection.proposal_features import ProposalFeatureStore
 from wsol_core.detection.proposal_targets import ProposalTargets, proposal_targets
 from wsol_core.engine.fit import train_on_pairs, training_set

@@ -30,9 +30,7 @@ class FeaturePairs:
         seed: of the draw.
     """
 
-    def __init__(
-        self, store: FeatureStore, rows: Rows, targets: ImageTargets, flip: bool, seed: int
-    ) -> None:
+    def __init__(self, store: FeatureStore, rows: Rows, targets: ImageTargets, flip: bool, seed: int) -> None:
         self._shapes, self._views = store.shapes, store.params.views
         self._rows, self._targets = rows, targets
         self._flip, self._seed = flip, seed
@@ -95,5 +93,3 @@ class FeaturePairs:
             return torch.where(mirrored[:, None], torch.stack([1 - x1, y0, 1 - x0, y1], dim=1), targets)
         shown = mirrored.view(-1, *[1] * (targets.ndim - 1))
         return torch.where(shown, targets.flip(-1), targets)
-
-

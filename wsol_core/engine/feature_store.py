@@ -1,4 +1,4 @@
-"""The feature store: a data set's feature maps in one HDF5 file, a row per image, or a header that says how to get them.
+"""The feature store: a data set's feature maps in one HDF5 file, a row an image, or a header that says how to get them.
 
 Rows are float16, uncompressed, one chunk an image: one read each, in any order. With `store: never` the file holds no
 rows, and a reader computes them in the same batches as the stage would have, so that the values are the same.
@@ -129,7 +129,7 @@ class FeatureStore:
         row_of = {image_id: row for row, image_id in enumerate(self.image_ids)}
         missing = index.table.loc[~index.table["image_id"].isin(row_of), "image_id"]
         if len(missing):
-            raise InputError(f"{self.path}: no features of image {missing.iloc[0]!r}; run the stage that makes it again")
+            raise InputError(f"{self.path}: no features of image {missing.iloc[0]!r}; run the stage that makes it")
         if self._rows is None:
             return ComputedRows(fabric, frozen_backbone(self.params), self.params, index)
         return StoredRows(self._rows, [row_of[image_id] for image_id in index.table["image_id"]])

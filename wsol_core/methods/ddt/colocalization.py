@@ -12,7 +12,7 @@ Deviations:
 
 from collections.abc import Iterator, Sequence
 from itertools import combinations
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -202,7 +202,8 @@ class Colocalizer:
         scores, masks = [], []
         for source, own, each in zip(self._sources, components, layers, strict=True):
             # (B, V, h, w) for each layer, in the plain view
-            projected = [projections(c, features, source.store.params.views) for c, features in zip(own, each, strict=True)]
+            views = source.store.params.views
+            projected = [projections(c, features, views) for c, features in zip(own, each, strict=True)]
             scores.append(self._scores([maps.mean(1) for maps in projected]))
             if self._sees_several():
                 masks += [self._scores([maps[:, v] for maps in projected]) > 0.5 for v in range(projected[0].shape[1])]
@@ -225,7 +226,8 @@ def projections(component: Component, features: Tensor, views: Sequence[View]) -
 def merged(scores: Sequence[Tensor]) -> Tensor:
     """The mean of scores `(B, h, w)`, the coarser enlarged to the finest, bilinear."""
     finest = max((each.shape[1:] for each in scores), key=lambda shape: shape[0] * shape[1])
-    return torch.stack([functional.interpolate(each[:, None], finest, mode="bilinear")[:, 0] for each in scores]).mean(0)
+    enlarged = [functional.interpolate(each[:, None], finest, mode="bilinear")[:, 0] for each in scores]
+    return torch.stack(enlarged).mean(0)
 
 
 def agreement(masks: Sequence[Tensor], count: int) -> npt.NDArray[np.float32]:
