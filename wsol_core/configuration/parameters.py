@@ -142,7 +142,7 @@ class Parameters(Block):
     crf: RefineParams = RefineParams()
     """dense CRF of `refined`"""
     votes: dict[Name, VotingParams] = Field(default={})
-    """maps of two methods merged by weighted map voting (Two-Phase, Eq. 5), by METHOD"""
+    """maps of two methods merged, by weighted map voting (Two-Phase, Eq. 5) or by their mean, by METHOD"""
     segments: dict[Name, SegmentParams] = Field(default={})
     """label masks from maps of classes by dense CRF, held against the true ones, by NAME"""
 

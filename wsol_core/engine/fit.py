@@ -150,13 +150,13 @@ def train_on_pairs(
     number = seed()
     torch.manual_seed(number)
     model = build()
-    train, held_out = (pairs(model, split) for split in (TRAIN_WEAKSUP, TRAIN_FULLSUP))
-    if train is None:
-        raise InputError(f"data set {data_set!r} has no image in {TRAIN_WEAKSUP}; nothing to train on")
     runs = running_precision(fabric)
     with scratch_folder(f"train-{name}", {"params": params}, inputs, number, runs) as folder:
         history = NO_HISTORY
         if params.training.epochs:
+            train, held_out = (pairs(model, split) for split in (TRAIN_WEAKSUP, TRAIN_FULLSUP))
+            if train is None:
+                raise InputError(f"data set {data_set!r} has no image in {TRAIN_WEAKSUP}; nothing to train on")
             trainer = Trainer(fabric, model, loss, params.training, number, folder)
             history, model = trainer.fit(train, held_out), trainer.model.module
         if fabric.is_global_zero:

@@ -1,4 +1,4 @@
-"""Weighted map voting: the maps of two phases as one (Two-Phase Learning, Eq. 5)."""
+"""Map voting: the maps of two methods as one, by weighted map voting (Two-Phase Learning, Eq. 5) or by their mean."""
 
 from typing import Literal
 
@@ -7,6 +7,7 @@ import numpy as np
 from wsol_core.core.errors import InputError
 from wsol_core.core.map_store import MapStore, MapWriter
 from wsol_core.core.params import Block
+from wsol_core.core.regions import upsample
 
 
 class VotingParams(Block):
@@ -18,6 +19,8 @@ class VotingParams(Block):
     """a method whose maps are weighted by their classes' probabilities; perhaps the merged ones of earlier phases"""
     second: str
     """another method, with maps of the same images and classes"""
+    rule: Literal["maximum", "mean"] = "maximum"
+    """what a pixel gets of two scores: the greater (Two-Phase, Eq. 5), or their mean"""
 
 
 def vote(first: MapStore, second: MapStore, writer: MapWriter) -> None:
@@ -30,6 +33,31 @@ def vote(first: MapStore, second: MapStore, writer: MapWriter) -> None:
     for rows in first.batches():
         merged = np.maximum(first[rows], second[rows])
         writer.append(first.image_ids[rows].tolist(), first.labels[rows].tolist(), merged)
+
+
+def finest(first: MapStore, second: MapStore) -> tuple[int, int]:
+    """The resolution `(h, w)` of the store with the larger maps."""
+    return max(first.shape, second.shape, key=lambda shape: shape[0] * shape[1])
+
+
+def average(first: MapStore, second: MapStore, writer: MapWriter) -> None:
+    """Write the mean of two maps at each pixel, the coarser enlarged to the finer, bilinear.
+
+    A map of the second store is that of the same image and label, else the image's class-agnostic one.
+
+    Raises:
+        InputError: the second store lacks an image.
+    """
+    height, width = finest(first, second)
+    for rows in first.batches():
+        keys = list(zip(first.image_ids[rows].tolist(), first.labels[rows].tolist(), strict=True))
+        others = [second.find(*key) for key in keys]
+        for (image_id, label), other in zip(keys, others, strict=True):
+            if other is None:
+                raise InputError(f"{second.path}: no map of image {image_id!r} for label {label}; make the maps again")
+        pairs = zip(first[rows], others, strict=True)
+        means = [(upsample(one, height, width) + upsample(other, height, width)) / 2 for one, other in pairs]
+        writer.append(*map(list, zip(*keys, strict=True)), np.stack(means))
 
 
 def _refuse_different(first: MapStore, second: MapStore) -> None:
