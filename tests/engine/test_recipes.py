@@ -242,7 +242,9 @@ def test_what_a_network_cannot_see_is_refused(project: ImageIndex) -> None:
     del project
     write_params("spol/cam")
     content = yaml.safe_load(Path("params.yaml").read_text())
-    content["networks"]["net"]["sees"] = "data/localization/features/lite0.h5"
+    content["networks"]["net"]["sees"] = "data/detection/index.parquet"
     Path("params.yaml").write_text(yaml.safe_dump(content))
-    with pytest.raises(InputError, match=r"networks\.net\.sees: data/localization/features/lite0\.h5: .* sees images"):
+    with pytest.raises(
+        InputError, match=r"networks\.net\.sees: data/detection/index\.parquet: name data/localization/"
+    ):
         train_stage.main("net")

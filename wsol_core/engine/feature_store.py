@@ -5,14 +5,14 @@ rows, and a reader computes them in the same batches as the stage would have, so
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import h5py
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from pydantic import ValidationError
 from torch import Tensor
 from tqdm import tqdm
 
@@ -83,6 +83,9 @@ class ComputedRows:
 
         Every batch has the same number of images, the last one repeating its last: other numbers could take other
         sums.
+
+        Raises:
+            InputError: a feature is too large for float16, or not a number.
         """
         size = self._params.batch
         padded = [*positions, *[positions[-1]] * (-len(positions) % size)] if len(positions) else []
@@ -90,7 +93,12 @@ class ComputedRows:
         for images in image_batches(self._images, padded, size):
             on_device = self._fabric.to_device(images)
             views = [pack(self._backbone(view_of(on_device, view))) for view in self._params.views]
-            yield torch.stack(views, dim=1).cpu()[:left]
+            rows = torch.stack(views, dim=1)
+            if not rows.isfinite().all():
+                raise InputError(
+                    f"{self._params.backbone.name}: features that float16 does not hold; take other levels"
+                )
+            yield rows.cpu()[:left]
             left -= size
 
 
@@ -100,8 +108,7 @@ class FeatureStore:
     Attributes:
         params: how it was made.
         shapes: `(C, h, w)` of each level.
-        image_ids: `(N,)` in the index's order.
-        row_bytes: of an image.
+        image_ids: N of them, in the index's order.
 
     Raises:
         InputError: the file is missing, damaged or not a feature store.
@@ -109,16 +116,28 @@ class FeatureStore:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            self._file = h5py.File(path, "r")
-            self.params = FeatureParams.model_validate_json(self._file.attrs["params"])
-            self.shapes: tuple[Shape, ...] = tuple((int(c), int(h), int(w)) for c, h, w in self._file.attrs["shapes"])
-            self.image_ids: list[str] = self._file["image_id"].asstr()[:].tolist()
-            self._rows = self._file["rows"] if self.params.store == "always" else None
-        except (OSError, KeyError, ValueError, TypeError, ValidationError) as error:
-            reason = f"not a readable feature store ({error})"
-            raise InputError(f"{path}: {reason}; run the stage that makes it again") from error
-        self.row_bytes = 2 * len(self.params.views) * sum(c * h * w for c, h, w in self.shapes)
+        with ExitStack() as stack:
+            try:
+                self._file = stack.enter_context(h5py.File(path, "r"))
+                self._read_header()
+            except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, MemoryError) as error:
+                reason = f"not a readable feature store ({error})"
+                raise InputError(f"{path}: {reason}; run the stage that makes it again") from error
+            stack.pop_all()
+
+    def _read_header(self) -> None:
+        self.params = FeatureParams.model_validate_json(self._file.attrs["params"])
+        self.shapes: tuple[Shape, ...] = tuple((int(c), int(h), int(w)) for c, h, w in self._file.attrs["shapes"])
+        self.image_ids: list[str] = self._file["image_id"].asstr()[:].tolist()
+        self._rows: h5py.Dataset | None = self._file["rows"] if self.params.store == "always" else None
+        shape = (len(self.image_ids), *self.row_shape)
+        if self._rows is not None and (self._rows.shape, self._rows.dtype) != (shape, np.float16):
+            raise ValueError(f"rows {self._rows.shape} {self._rows.dtype} in place of {shape} float16")
+
+    @property
+    def row_shape(self) -> tuple[int, int]:
+        """`(V, D)` of an image's row."""
+        return len(self.params.views), sum(math.prod(shape) for shape in self.shapes)
 
     def reader(self, fabric: Fabric, index: ImageIndex) -> "Rows":
         """Rows by positions in `index`, from the file or computed.
@@ -132,7 +151,7 @@ class FeatureStore:
             raise InputError(f"{self.path}: no features of image {missing.iloc[0]!r}; run the stage that makes it")
         if self._rows is None:
             return ComputedRows(fabric, frozen_backbone(self.params), self.params, index)
-        return StoredRows(self._rows, [row_of[image_id] for image_id in index.table["image_id"]])
+        return StoredRows(self.path, self._rows, [row_of[image_id] for image_id in index.table["image_id"]])
 
     def level(self, rows: Tensor, number: int) -> Tensor:
         """A level `(B, V, C, h, w)` float32 of rows `(B, V, D)`, counted from either end.
@@ -161,21 +180,43 @@ class StoredRows:
     """Rows of images as a file holds them.
 
     Args:
+        path: of the file, for messages.
         rows: the data set `(N, V, D)`.
         numbers: the row of each position.
     """
 
-    def __init__(self, rows: h5py.Dataset, numbers: Sequence[int]) -> None:
-        self._rows, self._numbers = rows, numbers
+    def __init__(self, path: Path, rows: h5py.Dataset, numbers: Sequence[int]) -> None:
+        self._path, self._rows, self._numbers = path, rows, numbers
 
     def read(self, positions: Sequence[int]) -> Iterator[Tensor]:
-        """Rows `(B, V, D)` float16, in order, a few at a time."""
+        """Rows `(B, V, D)` float16, in order, a few at a time.
+
+        Raises:
+            InputError: the file cannot be read.
+        """
         for start in range(0, len(positions), READ_ROWS):
             numbers = [self._numbers[position] for position in positions[start : start + READ_ROWS]]
             block = np.empty((len(numbers), *self._rows.shape[1:]), dtype=np.float16)
-            for place, number in enumerate(numbers):
-                self._rows.read_direct(block, np.s_[number], np.s_[place])
+            try:
+                for place, number in enumerate(numbers):
+                    self._rows.read_direct(block, np.s_[number], np.s_[place])
+            except OSError as error:
+                raise InputError(f"{self._path}: damaged ({error}); run the stage that makes it again") from error
             yield torch.from_numpy(block)
 
 
 Rows = ComputedRows | StoredRows
+
+
+def regrouped(blocks: Iterator[Tensor], counts: Iterable[int]) -> Iterator[Tensor]:
+    """Rows that come in blocks of any length, as blocks of the given lengths, none of them 0."""
+    left = torch.empty(0)
+    for count in counts:
+        parts: list[Tensor] = []
+        missing = count
+        while missing:
+            left = left if len(left) else next(blocks)
+            parts.append(left[:missing])
+            left = left[missing:]
+            missing -= len(parts[-1])
+        yield torch.cat(parts) if len(parts) > 1 else parts[0]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from wsol_core.backbones.create import Backbone, BackboneParams, create_backbone
@@ -46,6 +46,13 @@ class FeatureParams(Block):
     """images per forward pass"""
     precision: Precision = "bf16-mixed"
     """of the forward pass"""
+
+    @field_validator("views")
+    @classmethod
+    def _plain_and_each_once(cls, views: tuple[View, ...]) -> tuple[View, ...]:
+        if "plain" not in views or len(set(views)) < len(views):
+            raise ValueError("name plain, and each view once")
+        return views
 
 
 def view_of(maps: Tensor, view: View) -> Tensor:
@@ -86,7 +93,8 @@ class FrozenBackbone(Backbone):
         if images.ndim == 2:
             return unpack(images, self.shapes)
         device = images.device.type
-        half = choose_precision(self._precision, device).precision == "bf16-mixed"
+        exported = torch.compiler.is_exporting()  # a graph computes in float32
+        half = not exported and choose_precision(self._precision, device).precision == "bf16-mixed"
         with torch.no_grad(), torch.autocast(device, dtype=torch.bfloat16, enabled=half):
             pixels = images.to(self.mean.dtype) / (1 if images.is_floating_point() else 255)
             pyramid = self.network((pixels - self.mean) / self.std)
@@ -102,6 +110,13 @@ def unpack(rows: Tensor, shapes: Sequence[Shape]) -> list[Tensor]:
     """Levels `(B, C, h, w)` float32 of rows `(B, D)`."""
     parts = rows.split([math.prod(shape) for shape in shapes], dim=1)
     return [part.float().unflatten(1, shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
+def rows_in_view(rows: Tensor, shapes: Sequence[Shape], view: View) -> Tensor:
+    """Rows `(B, D)` of which each level is in a view."""
+    parts = rows.split([math.prod(shape) for shape in shapes], dim=1)
+    levels = (part.unflatten(1, shape) for part, shape in zip(parts, shapes, strict=True))
+    return torch.cat([view_of(level, view).flatten(1) for level in levels], dim=1)
 
 
 def frozen_backbone(params: FeatureParams) -> FrozenBackbone:

@@ -49,6 +49,8 @@ def fit_network(name: str, recipe: Recipe[Any], params: NetworkParams) -> None:
         raise InputError(f"networks.{name}.sees: {params.sees}: name {params.index}, or features of the images")
     if recipe.needs_pseudo_labels and params.learns_from == params.index:
         raise InputError(f"networks.{name}.learns_from: names no pseudo labels; name the file to learn from")
+    if params.sees_features and recipe.needs_images(params):
+        raise InputError(f"networks.{name}.sees: a network that needs the images themselves; name {params.index}")
     with ExitStack() as stack:
         store = stack.enter_context(FeatureStore(Path(params.sees))) if params.sees_features else None
         params = params.on_features(store.params) if store else params

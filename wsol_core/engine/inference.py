@@ -18,7 +18,7 @@ from wsol_core.core.map_store import CLASS_AGNOSTIC, Kind, create
 from wsol_core.core.params import Block
 from wsol_core.data.index import ImageIndex
 from wsol_core.data.loading import SquashedImages, image_batches
-from wsol_core.engine.feature_store import FeatureStore
+from wsol_core.engine.feature_store import FeatureStore, regrouped
 from wsol_core.engine.features import View, view_of
 from wsol_core.engine.training_params import NetworkParams, TrainingParams
 
@@ -210,9 +210,8 @@ def row_batches(
     fabric: Fabric, features: FeatureStore, index: ImageIndex, positions: Sequence[int], batch: int
 ) -> Iterator[Tensor]:
     """Batches `(B, V, D)` float16 of a store's rows, in the order of `positions` in `index`."""
-    rows = features.reader(fabric, index)
-    for start in range(0, len(positions), batch):
-        yield torch.cat(list(rows.read(positions[start : start + batch])))
+    counts = (min(batch, len(positions) - start) for start in range(0, len(positions), batch))
+    return regrouped(features.reader(fabric, index).read(positions), counts)
 
 
 def padded_labels(labels: Sequence[Sequence[int]]) -> Tensor:

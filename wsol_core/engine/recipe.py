@@ -64,6 +64,10 @@ class Recipe(ABC, Generic[P]):
     needs_pseudo_labels: ClassVar[bool] = False
     """whether it learns from the file that `learns_from` names, not from image labels alone"""
 
+    def needs_images(self, params: P) -> bool:  # noqa: ARG002
+        """Whether it must see the images themselves: cached features have no pixels and no gradient towards them."""
+        return self.needs_gradients
+
     @abstractmethod
     def build(self, params: P, classes: int) -> OnBackbone:
         """The untrained network on its pretrained backbone."""

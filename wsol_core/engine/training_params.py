@@ -61,7 +61,7 @@ class FitParams(Block):
 class TrainingParams(FitParams):
     """How a network on images is trained: pretrained layers and new ones have learning rates of their own."""
 
-    lr_backbone: float = Field(default=0.0, ge=0)
+    lr_backbone: float = Field(ge=0)
     """peak learning rate of the pretrained layers"""
     image_side: int = Field(default=224, gt=0)
     """side of the square images that the network sees, in pixels"""
@@ -136,13 +136,13 @@ class NetworkParams(LearningParams):
         if not isinstance(content, dict) or content.get("features"):
             return content
         training = content.get("training")
-        given = set(content) | {f"training.{key}" for key in (training if isinstance(training, dict) else ())}
+        fields = dict(training) if isinstance(training, dict) else {}
+        given = set(content) | {f"training.{key}" for key in fields}
         if not is_store(str(content.get("sees"))):
-            if isinstance(training, dict) and "training.lr_backbone" not in given:
-                raise ValueError("training.lr_backbone: required of a network that sees images; 0 freezes the backbone")
-        elif idle := sorted(given & IDLE_ON_FEATURES):
+            return content
+        if idle := sorted(given & IDLE_ON_FEATURES):
             raise ValueError(f"{idle[0]}: of no effect on cached features; leave it out, and see `features`")
-        return content
+        return content | ({"training": fields | {"lr_backbone": 0.0}} if fields else {})
 
     @property
     def sees_features(self) -> bool:

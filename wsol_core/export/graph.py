@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from wsol_core.backbones.create import OnBackbone
 from wsol_core.core.errors import InputError
+from wsol_core.engine.inference import views_of
 from wsol_core.engine.recipe import Answer, TrainedNetwork
 from wsol_core.prediction.model_file import ModelCard
 
@@ -48,8 +49,9 @@ class Graph(nn.Module):
 
 def description(network: TrainedNetwork, card: ModelCard) -> dict[str, Any]:
     """What a caller has to know: the card, and how images come in."""
+    views = views_of(network.params, card.inference)
     return {
-        **card.model_dump(mode="json"),
+        **card.model_copy(update={"inference": views}).model_dump(mode="json"),
         "input": {
             "channels": "RGB",
             "dtype": "uint8",

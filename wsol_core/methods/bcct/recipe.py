@@ -149,6 +149,11 @@ class JointRecipe(ClassMapRecipe[JointParams]):
 
     params = JointParams
 
+    def needs_images(self, params: JointParams) -> bool:
+        """BC's masks are gradients."""
+        del params
+        return True
+
     def build(self, params: JointParams, classes: int) -> JointNet:
         """Both networks."""
         return build_joint(params, classes)

@@ -168,10 +168,13 @@ class Colocalizer:
             if not training.any():
                 raise InputError(f"class {label}: no image in train-weaksup to learn from; add some or drop the class")
             layers = [self._layers(source, positions) for source in self._sources]
-            self.components[label] = [
-                [block_component(features[training].flatten(0, 1)) for features in each] for each in layers
-            ]
-            yield self._found(positions, self.components[label], layers)
+            components = [[block_component(features[training].flatten(0, 1)) for features in each] for each in layers]
+            self.components[label] = components
+            for start in range(0, len(positions), self.BATCH):
+                part = slice(start, start + self.BATCH)
+                yield self._found(
+                    positions[part], components, [[features[part] for features in each] for each in layers]
+                )
 
     def together(self) -> Iterator[Found]:
         """Every image once, with one component for all classes; memory is bounded by a batch."""
@@ -193,8 +196,9 @@ class Colocalizer:
 
     def _layers(self, source: Source, positions: npt.NDArray[np.int64]) -> list[Tensor]:
         """The features `(B, V, C, h, w)` float32 of each layer."""
-        rows = torch.cat(list(source.rows.read(positions.tolist())))
-        return [source.store.level(rows, layer) for layer in self._params.layers]
+        blocks = source.rows.read(positions.tolist())
+        parts = [[source.store.level(rows, layer) for layer in self._params.layers] for rows in blocks]
+        return [torch.cat(each) for each in zip(*parts, strict=True)]
 
     def _found(
         self, positions: npt.NDArray[np.int64], components: list[list[Component]], layers: list[list[Tensor]]

@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -50,11 +50,11 @@ def write_outputs(params: DDTParams, index: ImageIndex, folder: Path, checkpoint
             ("ddt", "class", colocalizer.per_class(), labels),
             ("ddt-agnostic", "dataset", colocalizer.together(), agnostic),
         ):
-            spill = stack.enter_context(tempfile.TemporaryFile())
-            scores, agreement = _collect(name, found, len(index.table), spill)
-            _write_maps(folder / "outputs" / name / "maps.h5", index, own, scores)
-            if scope == params.scope:
-                _write_boxes(folder / "pseudo_boxes.parquet", index, labels, scores, agreement)
+            with tempfile.TemporaryFile(dir=folder) as spill:
+                waiting = WaitingMaps(name, found, len(index.table), spill)
+                _write_maps(folder / "outputs" / name / "maps.h5", index, own, waiting)
+                if scope == params.scope:
+                    _write_boxes(folder / "pseudo_boxes.parquet", index, labels, waiting)
     components = {
         f"{name}.{label}.{number}.{layer}": getattr(component, name)
         for label, sources_of_label in colocalizer.components.items()
@@ -66,36 +66,55 @@ def write_outputs(params: DDTParams, index: ImageIndex, folder: Path, checkpoint
     save_checkpoint(checkpoint, components, config, index.classes, running_precision(fabric))
 
 
-def _collect(
-    title: str, found: Iterator[Found], count: int, spill: IO[bytes]
-) -> "tuple[np.memmap[Any, np.dtype[np.float16]], npt.NDArray[np.float32]]":
-    """Classes come in any order, a store is sorted: the maps wait on disk, so that memory stays bounded."""
-    waiting, agreement = None, np.zeros(count, dtype=np.float32)
-    with tqdm(total=count, desc=title, unit="image", disable=None) as bar:
-        for part in found:
-            if waiting is None:
-                waiting = np.memmap(spill, dtype=np.float16, shape=(count, *part.scores.shape[1:]))
-            waiting[part.positions] = part.scores
-            agreement[part.positions] = part.agreement
-            bar.update(len(part.positions))
-    assert waiting is not None
-    return waiting, agreement
+class WaitingMaps:
+    """Maps on disk, until all are there: classes come in any order, a store is sorted, and memory stays bounded.
+
+    Args:
+        title: of the progress bar.
+        found: every image once, in any order.
+        count: of the images.
+        file: where maps wait.
+
+    Attributes:
+        shape: `(h, w)` of the maps.
+        agreement: `(N,)` of each image, see `Found`.
+    """
+
+    def __init__(self, title: str, found: Iterator[Found], count: int, file: IO[bytes]) -> None:
+        self._file, self._count = file, count
+        self.agreement = np.zeros(count, dtype=np.float32)
+        self.shape = (0, 0)
+        with tqdm(total=count, desc=title, unit="image", disable=None) as bar:
+            for part in found:
+                self.shape = (part.scores.shape[1], part.scores.shape[2])
+                self.agreement[part.positions] = part.agreement
+                for position, scores in zip(part.positions.tolist(), part.scores, strict=True):
+                    file.seek(position * scores.nbytes)
+                    file.write(scores.tobytes())
+                bar.update(len(part.positions))
+
+    def batches(self) -> Iterator[tuple[slice, npt.NDArray[np.float16]]]:
+        """Rows of the index with their maps `(B, h, w)`, in order."""
+        self._file.seek(0)
+        pixels = self.shape[0] * self.shape[1]
+        for start in range(0, self._count, WRITE_ROWS):
+            rows = slice(start, min(start + WRITE_ROWS, self._count))
+            content = self._file.read(2 * pixels * (rows.stop - rows.start))
+            yield rows, np.frombuffer(content, dtype=np.float16).reshape(-1, *self.shape)
 
 
-def _write_maps(path: Path, index: ImageIndex, labels: Labels, scores: npt.NDArray[np.float16]) -> None:
-    with create(path, Kind.SCORE, *scores.shape[1:]) as writer:
-        for start in range(0, len(index.table), WRITE_ROWS):
-            rows = slice(start, start + WRITE_ROWS)
-            writer.append(index.table["image_id"][rows].tolist(), labels[rows].tolist(), np.asarray(scores[rows]))
+def _write_maps(path: Path, index: ImageIndex, labels: Labels, maps: WaitingMaps) -> None:
+    with create(path, Kind.SCORE, *maps.shape) as writer:
+        for rows, scores in maps.batches():
+            writer.append(index.table["image_id"][rows].tolist(), labels[rows].tolist(), scores)
 
 
-def _write_boxes(
-    path: Path, index: ImageIndex, labels: Labels, scores: npt.NDArray[np.float16], agreement: npt.NDArray[np.float32]
-) -> None:
+def _write_boxes(path: Path, index: ImageIndex, labels: Labels, maps: WaitingMaps) -> None:
     """The table of boxes; `score` is the agreement of sources and views."""
     boxes = index.table[["image_id"]].copy()
+    scores = (score for _, batch in maps.batches() for score in batch)
     rows = zip(scores, index.table["width"], index.table["height"], strict=True)
-    boxes[list(BOX_COLUMNS)] = np.stack([pseudo_box(np.asarray(s), width, height) for s, width, height in rows])
-    boxes["score"] = agreement
+    boxes[list(BOX_COLUMNS)] = np.stack([pseudo_box(score, width, height) for score, width, height in rows])
+    boxes["score"] = maps.agreement
     boxes["label"] = labels.astype(np.int32)
     write_table(path, boxes)

@@ -20,6 +20,10 @@ class SecRecipe(Recipe[SecParams]):
     params = SecParams
     needs_pseudo_labels = True
 
+    def needs_images(self, params: SecParams) -> bool:
+        """The CRF of the constrain loss sees their colours."""
+        return "constrain" in params.losses
+
     def build(self, params: SecParams, classes: int) -> LargeFov:
         """DeepLab-LargeFOV."""
         return build(params, classes)

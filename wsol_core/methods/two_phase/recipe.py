@@ -24,6 +24,10 @@ F = TypeVar("F", bound=PhaseParams)
 class PhaseRecipe(Recipe[F]):
     """A network: image labels in, heat maps of classes and gradient saliency out (Two-Phase 3.3, 4.2)."""
 
+    def needs_images(self, params: F) -> bool:
+        """Saliency is a gradient."""
+        return params.saliency is not None
+
     def build(self, params: F, classes: int) -> PhaseNet:
         """The network of every phase."""
         return phases.build(params, classes)

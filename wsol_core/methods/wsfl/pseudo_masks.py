@@ -4,12 +4,12 @@ The paper fills the box of the largest component. By parameter the mask has the 
 each cell that the component covers.
 """
 
-from typing import Literal
+from functools import lru_cache
+from typing import Literal, Self
 
-import cv2
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from wsol_core.core.boxes import rasterize
 from wsol_core.core.params import Block
@@ -31,11 +31,18 @@ class PseudoMaskParams(Block):
     soft: bool = False
     """whether cells hold the share that is covered, in [0, 1], instead of 0 or 1; with the shape `component` alone"""
 
+    @model_validator(mode="after")
+    def _a_box_is_hard(self) -> Self:
+        if self.soft and self.shape == "box":
+            raise ValueError("soft: of no effect on the shape box; take the shape component, or leave it out")
+        return self
+
 
 def pseudo_mask(scores: npt.NDArray[np.floating], params: PseudoMaskParams) -> npt.NDArray[np.float32]:
     """The pseudo mask `(resolution, resolution)` float32 of a map `(h, w)`; without an object all is foreground.
 
-    Cells are those whose centre a box covers, or of which a component covers half.
+    Cells are those whose centre a box covers, or of which a component covers half; of one that covers half of no cell,
+    those that it covers most.
     """
     side = params.resolution
     mask = scores > OBJECT
@@ -46,12 +53,25 @@ def pseudo_mask(scores: npt.NDArray[np.floating], params: PseudoMaskParams) -> n
         height, width = (np.array([extent]) for extent in scores.shape)
         return rasterize(box, width, height, side)[0].astype(np.float32)
     shares = area_shares(largest_component(mask), side)
-    return shares if params.soft else (shares >= OBJECT).astype(np.float32)
+    return shares if params.soft else (shares >= min(0.5, shares.max())).astype(np.float32)
 
 
 def area_shares(mask: npt.NDArray[np.bool_], side: int) -> npt.NDArray[np.float32]:
-    """The share of each of `side x side` cells that a mask `(h, w)` covers, float32 in [0, 1]."""
-    fine = mask.astype(np.float32)
-    if min(mask.shape) < side:
-        return np.asarray(cv2.resize(fine, (side, side), interpolation=cv2.INTER_LINEAR), dtype=np.float32)
-    return np.clip(cv2.resize(fine, (side, side), interpolation=cv2.INTER_AREA), 0, 1, dtype=np.float32)
+    """The share of each of `side x side` cells that a mask `(h, w)` covers, float32 in [0, 1]; of halves exactly .5.
+
+    Example:
+        >>> area_shares(np.array([[1, 0, 0], [0, 0, 0], [0, 0, 1]], dtype=bool), 2).round(3).tolist()
+        [[0.444, 0.0], [0.0, 0.444]]
+    """
+    height, width = mask.shape
+    covered = _overlaps(height, side) @ mask @ _overlaps(width, side).T  # whole numbers, up to h * w
+    return (covered / mask.size).astype(np.float32)
+
+
+@lru_cache(maxsize=4)
+def _overlaps(pixels: int, side: int) -> npt.NDArray[np.float64]:
+    """How long the part `(side, pixels)` is that a cell and a pixel of a line share, which is `pixels * side` long."""
+    cells, marks = np.arange(side + 1) * pixels, np.arange(pixels + 1) * side
+    ends = np.minimum(cells[1:, None], marks[None, 1:])
+    starts = np.maximum(cells[:-1, None], marks[None, :-1])
+    return np.maximum(ends - starts, 0).astype(np.float64)
