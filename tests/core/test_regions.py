@@ -10,6 +10,7 @@ from wsol_core.core.boxes import Boxes
 from wsol_core.core.regions import (
     Scale,
     boxes_at_thresholds,
+    largest_component,
     largest_component_box,
     map_box,
     map_boxes,
@@ -69,6 +70,19 @@ def test_largest_component_is_that_of_a_flood_fill(shape: tuple[int, int], densi
     for _ in range(20):
         binary = rng.random(shape) < density
         assert largest_component_box(binary) == naive_largest(binary)
+
+
+@pytest.mark.parametrize("density", [0.0, 0.05, 0.2, 0.4, 1.0])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (7, 12), (20, 20)])
+def test_the_pixels_of_the_largest_component_are_those_of_its_box(shape: tuple[int, int], density: float) -> None:
+    rng = np.random.default_rng([*shape, int(100 * density)])
+    for _ in range(20):
+        binary = rng.random(shape) < density
+        found, box = largest_component(binary), largest_component_box(binary)
+        pixels = [(int(y), int(x)) for y, x in zip(*np.nonzero(found), strict=True)]
+        assert found.shape == shape
+        assert sorted(pixels) in [sorted(each) for each in naive_components(binary)] or not binary.any()
+        assert (bounds(pixels) if pixels else None) == box
 
 
 def test_diagonal_pixels_are_connected_and_pixels_count_rather_than_extent() -> None:

@@ -1,4 +1,4 @@
-"""Two processes under torchrun against one: the same weights, the same store."""
+"""Two processes under torchrun against one: the same weights, the same stores."""
 
 import os
 import subprocess
@@ -6,11 +6,15 @@ import sys
 import textwrap
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.engine.test_features import STORE, write_params
+from tests.engine.test_recipes import write_pseudo_labels
+from wsol_core.core.map_store import MapStore
 from wsol_core.data.index import ImageIndex, write_index
 
 SCRIPT = """
@@ -56,16 +60,40 @@ if __name__ == "__main__":
 """
 
 
-def run(folder: Path, batch: int, processes: int, *stop: str) -> None:
-    script = folder.parent / "run.py"
-    script.write_text(textwrap.dedent(SCRIPT))
-    folder.mkdir(exist_ok=True)
+STAGES = """
+from pathlib import Path
+
+import pytest
+
+from stages import features, maps, train
+from tests.tiny_backbone import use_tiny_backbone
+
+if __name__ == "__main__":
+    with pytest.MonkeyPatch.context() as patch:
+        use_tiny_backbone(patch)
+        features.main("frozen")
+        while not Path("data/localization/features/frozen.h5").exists():
+            pass  # as DVC does, which starts a stage when the one before has ended
+        for name in ("foreground", "cam"):
+            train.main(name)
+            maps.main(name, "localization")
+"""
+
+
+def launch(script: Path, code: str, processes: int, *words: str, **variables: str) -> int:
+    script.write_text(textwrap.dedent(code))
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    words = [sys.executable, *(launcher if processes > 1 else []), str(script), str(folder), str(batch), *stop]
+    command = [sys.executable, *(launcher if processes > 1 else []), str(script), *words]
+    project = str(Path(__file__).parents[2])
+    environment = {**os.environ, "PYTHONPATH": project, "WSOL_DEVICE": "cpu", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, env=environment | variables, timeout=240).returncode
+
+
+def run(folder: Path, batch: int, processes: int, *stop: str) -> None:
+    folder.mkdir(exist_ok=True)
     every_step = {"WSOL_CHECKPOINT_MINUTES": "0"} if stop else {}
-    environment = {**os.environ, "PYTHONPATH": str(Path.cwd()), "WSOL_DEVICE": "cpu", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(words, env=environment | every_step, timeout=120)
-    assert (done.returncode != 0) == bool(stop)
+    failed = launch(folder.parent / "run.py", SCRIPT, processes, str(folder), str(batch), *stop, **every_step)
+    assert bool(failed) == bool(stop)
 
 
 @pytest.mark.slow
@@ -85,3 +113,40 @@ def test_two_processes_stopped_and_resumed_equal_one(small_index: ImageIndex, tm
     curve, curve_of_two = (pd.read_csv(folder / "loss.csv") for folder in (one, two))
     pd.testing.assert_frame_equal(curve_of_two, curve, rtol=0, atol=1e-5)
     assert (two / "maps.h5").read_bytes() == (one / "maps.h5").read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("store", ["always", "never"])
+def test_two_processes_on_features_equal_one(
+    small_index: ImageIndex, tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first process writes the store; both learn from it, and see their share of the images."""
+    outputs = []
+    for processes in (1, 2):
+        folder = tmp_path / str(processes)
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        monkeypatch.delenv("DVC_STAGE", raising=False)
+        write_index(Path("data/localization/index.parquet"), small_index)
+        write_pseudo_labels(small_index)
+        write_params({"store": store, "views": ["plain", "mirrored"]}, batch=6)
+        assert launch(tmp_path / "stages.py", STAGES, processes) == 0
+        assert [path.name for path in STORE.parent.iterdir()] == [STORE.name]
+        outputs.append({name: folder / path for name, path in FILES.items()})
+    one, two = outputs
+    assert two["store"].read_bytes() == one["store"].read_bytes()
+    for name in ("foreground", "cam"):
+        expected, found = load_file(one[name]), load_file(two[name])
+        assert expected.keys() == found.keys()
+        for key, tensor in expected.items():
+            assert torch.allclose(found[key], tensor, atol=1e-5), key
+        with MapStore(one[f"maps of {name}"]) as maps, MapStore(two[f"maps of {name}"]) as maps_of_two:
+            assert maps_of_two.image_ids.tolist() == maps.image_ids.tolist()
+            np.testing.assert_allclose(maps_of_two[:], maps[:], atol=2e-3)
+
+
+FILES = {
+    "store": STORE,
+    **{name: Path(f"data/models/{name}.safetensors") for name in ("foreground", "cam")},
+    **{f"maps of {name}": Path(f"data/localization/outputs/{name}/maps.h5") for name in ("foreground", "cam")},
+}

@@ -1,6 +1,9 @@
 """Cached features: the store, networks on it, and the same networks on images."""
 
 import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,19 +18,29 @@ from pydantic import ValidationError
 from stages import features as features_stage
 from stages import maps as maps_stage
 from stages import train as train_stage
+from tests.commands import run
+from tests.engine.test_recipes import NAMES as RECIPES
+from tests.engine.test_recipes import write_params as write_entry
 from tests.engine.test_recipes import write_pseudo_labels
+from tests.limited_disk import limited_disk
 from tests.tiny_backbone import use_tiny_backbone
+from tests.tiny_networks import write_threshold
+from wsol_core.configuration.expand import expand
+from wsol_core.configuration.parameters import typed
 from wsol_core.core.errors import InputError
 from wsol_core.core.map_store import MapStore
 from wsol_core.data.images import decode_squashed
 from wsol_core.data.index import ImageIndex, write_index
 from wsol_core.engine.devices import launch
 from wsol_core.engine.feature_pairs import FeaturePairs
-from wsol_core.engine.feature_store import FeatureStore
+from wsol_core.engine.feature_store import ComputedRows, FeatureStore, regrouped
 from wsol_core.engine.features import FeatureParams, frozen_backbone, pack, unpack, view_of
-from wsol_core.engine.recipe import load_network
+from wsol_core.engine.recipe import find_recipe, load_network
+from wsol_core.engine.training_params import IDLE_ON_FEATURES
 from wsol_core.methods.wsfl.foreground import ForegroundParams
+from wsol_core.prediction.predictor import Predictor
 
+PROJECT = Path(__file__).parents[2]
 STORE = Path("data/localization/features/frozen.h5")
 NETWORKS: dict[str, dict[str, Any]] = {
     "foreground": {"method": "wsfl", "network": "foreground", "learns_from": "data/localization/targets/masks.h5"},
@@ -57,7 +70,10 @@ def write_params(features: dict[str, Any] | None = None, **training: Any) -> Non
     frozen = {"backbone": {"name": "resnet50", "weights": "none"}, "levels": [-2, -1], "side": 32, **(features or {})}
     fit = {"epochs": 3, "batch": 8, "lr_head": 0.02, "optimizer": {"name": "adamw"}, **training}
     networks = {name: {**entry, "sees": str(STORE), "training": fit} for name, entry in NETWORKS.items()}
-    content = {"seed": 0, "inference": {"flip": False}, "features": {"frozen": frozen}, "networks": networks}
+    content = {
+        "seed": 0, "inference": {"flip": False}, "localize": {"resolution": 64},
+        "features": {"frozen": frozen}, "networks": networks,
+    }  # fmt: skip
     Path("params.yaml").write_text(yaml.safe_dump(content))
 
 
@@ -227,6 +243,212 @@ def test_what_does_not_fit_is_one_line(project: ImageIndex) -> None:
     for levels in ([-3], [-1, -2], [-1, -1]):
         with pytest.raises(InputError, match="ascending, each once"):
             frozen_backbone(FeatureParams(levels=levels, backbone={"name": "resnet50", "weights": "none"}))
+
+
+@pytest.mark.parametrize("views", [["mirrored"], ["turned", "mirrored"], ["plain", "plain"], []])
+def test_views_hold_the_plain_one_and_each_once(views: list[str]) -> None:
+    with pytest.raises(ValidationError):
+        FeatureParams(views=views)
+
+
+def damage(change: str) -> None:
+    with h5py.File(STORE, "r+") as file:
+        if change.startswith("rows"):
+            rows = file["rows"][:]
+            del file["rows"]
+        match change:
+            case "params" | "shapes":
+                del file.attrs[change]
+            case "image_id":
+                del file["image_id"]
+            case "rows of fewer images":
+                file["rows"] = rows[1:]
+            case "rows of another width":
+                file["rows"] = rows[..., 1:]
+            case "rows of another type":
+                file["rows"] = rows.astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["params", "shapes", "image_id", "rows", "rows of fewer images", "rows of another width", "rows of another type"],
+)
+def test_a_damaged_store_is_one_line_and_is_closed(change: str) -> None:
+    write_params()
+    features_stage.main("frozen")
+    damage(change)
+    with pytest.raises(
+        InputError, match=r"frozen\.h5: not a readable feature store .* run the stage that makes it again"
+    ):
+        FeatureStore(STORE)
+    assert not opened_files()
+
+
+def opened_files() -> list[str]:
+    """The feature stores that this process has open."""
+    files = h5py.h5f.get_obj_ids(h5py.h5f.OBJ_ALL, h5py.h5f.OBJ_FILE)
+    names = (h5py.h5f.get_name(file).decode() for file in files)
+    return [name for name in names if name.endswith(STORE.name)]
+
+
+def test_stores_are_closed_when_stages_end() -> None:
+    write_params()
+    features_stage.main("frozen")
+    assert not opened_files()
+    with FeatureStore(STORE):
+        assert opened_files() == [str(STORE)]
+    train_stage.main("classifier")
+    maps_stage.main("classifier", "localization")
+    assert not opened_files()
+
+
+def test_features_that_float16_does_not_hold_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def huge(self: Any, images: Any) -> list[torch.Tensor]:
+        del self
+        return [torch.full((len(images), 16, 8, 8), 1e6).half().float(), torch.zeros(len(images), 24, 4, 4)]
+
+    write_params()
+    monkeypatch.setattr("wsol_core.engine.features.FrozenBackbone.forward", huge)
+    with pytest.raises(InputError, match="resnet50: features that float16 does not hold"):
+        features_stage.main("frozen")
+    assert not list(STORE.parent.iterdir())
+
+
+def test_a_full_disk_and_a_kill_leave_the_store_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    write_params()
+    features_stage.main("frozen")
+    before, read = digest(STORE), ComputedRows.read
+
+    def stopped(self: ComputedRows, positions: Sequence[int]) -> Iterator[torch.Tensor]:
+        yield next(read(self, positions))
+        raise KeyboardInterrupt
+
+    write_params({"side": 64})
+    with limited_disk(40_000), pytest.raises(OSError, match="File too large"):
+        features_stage.main("frozen")
+    monkeypatch.setattr(ComputedRows, "read", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        features_stage.main("frozen")
+    assert [path.name for path in STORE.parent.iterdir()] == [STORE.name]
+    assert digest(STORE) == before
+    assert not opened_files()
+
+
+def test_blocks_are_cut_anew() -> None:
+    def blocks() -> Iterator[torch.Tensor]:
+        for start in range(0, 12, 5):
+            yield torch.arange(start, min(start + 5, 12))
+
+    assert [each.tolist() for each in regrouped(blocks(), [1, 7, 4])] == [[0], [1, 2, 3, 4, 5, 6, 7], [8, 9, 10, 11]]
+    assert [len(each) for each in regrouped(blocks(), [5, 5, 2])] == [5, 5, 2]
+    assert not list(regrouped(iter(()), []))
+
+
+@pytest.mark.parametrize("store", ["always", "never"])
+@pytest.mark.parametrize("views", [["plain"], ["turned", "mirrored", "plain"]])
+def test_batches_are_the_same_in_memory_and_read_anew(
+    project: ImageIndex, store: str, views: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_params({"store": store, "views": views, "batch": 5})
+    features_stage.main("frozen")
+    order = np.random.default_rng(0).permutation(24).tolist()
+    keys = [[(2, position) for position in order[start : start + 7]] for start in range(0, 24, 7)]
+    with FeatureStore(STORE) as opened:
+        rows = opened.reader(launch("32-true"), project)
+        maps = Numbers(np.random.default_rng(0).random((24, 2, 3), dtype=np.float32))
+        kept = list(FeaturePairs(opened, rows, maps, flip=True, seed=3).batches(keys))
+        monkeypatch.setattr("wsol_core.engine.feature_pairs.CACHE_BYTES", 24 * maps.values[0].nbytes)
+        pairs = FeaturePairs(opened, rows, maps, flip=True, seed=3)
+        for found, expected in zip(pairs.batches(keys), kept, strict=True):
+            assert torch.equal(found.inputs, expected.inputs)
+            assert torch.equal(found.targets, expected.targets)
+        assert not list(pairs.batches([]))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_network_learns_from_features_or_says_that_it_needs_images(name: str) -> None:
+    write_entry(name, epochs=1)
+    content = yaml.safe_load(Path("params.yaml").read_text())
+    entry = content["networks"]["net"]
+    del entry["backbone"], entry["training"]["lr_backbone"], entry["training"]["image_side"]
+    entry["sees"] = str(STORE)
+    frozen = {"backbone": {"name": "resnet50", "weights": "none"}, "levels": [-2, -1], "side": 32}
+    content["features"] = {"frozen": frozen}
+    Path("params.yaml").write_text(yaml.safe_dump(content))
+    features_stage.main("frozen")
+    if name in ("bcct/binary", "bcct/features", "bcct/joint", "two_phase/first"):
+        with pytest.raises(InputError, match=r"networks\.net\.sees: a network that needs the images themselves"):
+            train_stage.main("net")
+        return
+    train_stage.main("net")
+    maps_stage.main("net", "localization")
+    outputs = sorted(Path("data/localization/outputs/net").iterdir())
+    assert outputs
+    for path in outputs:
+        if path.suffix == ".h5":
+            with MapStore(path) as store:
+                assert set(store.image_ids) <= {f"{number:02d}" for number in range(24)}
+                assert store[:].std() > 0
+
+
+@pytest.mark.parametrize(("losses", "needed"), [(("seed", "expand"), False), (("seed", "constrain"), True)])
+def test_a_crf_needs_the_images(losses: tuple[str, ...], needed: bool) -> None:
+    recipe = find_recipe("sec")
+    params = recipe.params.model_validate({"losses": losses, "training": {"epochs": 1, "lr_backbone": 0, "lr_head": 0}})
+    assert recipe.needs_images(params) == needed
+
+
+@pytest.mark.parametrize("views", [["plain"], ["plain", "mirrored"]])
+def test_what_is_exported_says_what_the_stage_says(project: ImageIndex, views: list[str]) -> None:
+    write_params({"views": views})
+    features_stage.main("frozen")
+    train_stage.main("foreground")
+    maps_stage.main("foreground", "localization")
+    write_threshold(Path(), "foreground", 0.5)
+    for out in ("model.safetensors", "model.pt2"):
+        done = run("export", "model", "--method", "foreground", "--out", out)
+        assert done.exit_code == 0, done.stderr
+    pictures = [project.root / path for path in project.table["path"][:4]]
+    with MapStore(Path("data/localization/outputs/foreground/maps.h5")) as store:
+        stored = store[:4]
+    shutil.rmtree("data")
+    predictor = Predictor.load("model.safetensors", device="cpu")
+    assert predictor.side == 32
+    squashed = [predictor.squash(path) for path in pictures]
+    seen = np.stack([each.score_map for each in predictor.look(squashed)])
+    np.testing.assert_allclose(seen, stored, atol=2e-3)
+    extra = {"wsol export.json": ""}
+    program = torch.export.load("model.pt2", extra_files=extra).module()
+    images = torch.stack([torch.from_numpy(picture).permute(2, 0, 1) for picture in squashed])
+    described = json.loads(extra["wsol export.json"])
+    assert described["inference"] == {"flip": "mirrored" in views, "scales": [1.0]}
+    maps = [program(images)[0]]
+    if described["inference"]["flip"]:
+        maps.append(program(images.flip(3))[0].flip(2))
+    np.testing.assert_allclose(torch.stack(maps).mean(0).detach().numpy(), stored, atol=2e-3)
+
+
+@pytest.mark.parametrize("sees", ["data/localization/index.parquet", str(STORE)])
+def test_params_yaml_hides_what_features_decide(sees: str) -> None:
+    training = {"epochs": 1, "lr_head": 0.1} | ({} if sees == str(STORE) else {"lr_backbone": 0.25})
+    network = {"method": "wsfl", "network": "foreground", "sees": sees, "training": training}
+    content = yaml.safe_load(Path(PROJECT / "params.yaml").read_text()) | {"networks": {"net": network}, "transfer": {}}
+    written = yaml.safe_load(expand(typed(content)))["networks"]["net"]
+    hidden = {field for field in IDLE_ON_FEATURES if find(written, field) is None}
+    assert hidden == (set(IDLE_ON_FEATURES) if sees == str(STORE) else set())
+    assert "features" not in written
+    assert written["training"]["lr_head"] == 0.1
+    assert typed(content | {"networks": {"net": written}}).networks["net"].sees == sees
+
+
+def find(block: dict[str, Any], field: str) -> Any:
+    """A field, also of a nested block (`training.resize`), or None."""
+    found: Any = block
+    for key in field.split("."):
+        found = found.get(key)
+        if found is None:
+            return None
+    return found
 
 
 @pytest.mark.parametrize("idle", [{"backbone": {}}, {"output_stride": 16}])

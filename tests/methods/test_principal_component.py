@@ -68,13 +68,19 @@ def test_constant_features_project_to_nothing(component_of: ComponentOf) -> None
     assert component.project(features).abs().max() < 1e-6
 
 
+def boxes(projections: Tensor) -> np.ndarray:
+    """Of images of 80 x 60, where projections are positive."""
+    scores = indicator_scores([projections], otsu=0).numpy().astype(np.float16)
+    return np.stack([pseudo_box(each, 80, 60) for each in scores])
+
+
 @both
 @pytest.mark.parametrize("sign", [1, -1])
 def test_flipped_eigenvector_gives_the_same_boxes(
     component_of: ComponentOf, sign: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     features = features_with_object()
-    expected = [pseudo_box(s, 80, 60) for s in indicator_scores([component_of(features).project(features)])]
+    expected = boxes(component_of(features).project(features))
     solve = vars(principal_component)["eigsh"]
 
     def flipped(*args: object, **kwargs: object) -> tuple[np.ndarray, np.ndarray]:
@@ -82,7 +88,7 @@ def test_flipped_eigenvector_gives_the_same_boxes(
         return values, sign * vectors
 
     monkeypatch.setattr(principal_component, "eigsh", flipped)
-    found = [pseudo_box(s, 80, 60) for s in indicator_scores([component_of(features).project(features)])]
+    found = boxes(component_of(features).project(features))
     assert np.array_equal(found, expected)
     assert expected[0].tolist() == [30, 20, 60, 40]
 

@@ -95,9 +95,8 @@ class ComputedRows:
             views = [pack(self._backbone(view_of(on_device, view))) for view in self._params.views]
             rows = torch.stack(views, dim=1)
             if not rows.isfinite().all():
-                raise InputError(
-                    f"{self._params.backbone.name}: features that float16 does not hold; take other levels"
-                )
+                name = self._params.backbone.name
+                raise InputError(f"{name}: features that float16 does not hold, or no numbers; take other levels")
             yield rows.cpu()[:left]
             left -= size
 

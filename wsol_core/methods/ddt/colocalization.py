@@ -172,9 +172,8 @@ class Colocalizer:
             self.components[label] = components
             for start in range(0, len(positions), self.BATCH):
                 part = slice(start, start + self.BATCH)
-                yield self._found(
-                    positions[part], components, [[features[part] for features in each] for each in layers]
-                )
+                parts = [[features[part] for features in each] for each in layers]
+                yield self._found(positions[part], components, parts)
 
     def together(self) -> Iterator[Found]:
         """Every image once, with one component for all classes; memory is bounded by a batch."""
