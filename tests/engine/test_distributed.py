@@ -61,22 +61,20 @@ if __name__ == "__main__":
 
 
 STAGES = """
-from pathlib import Path
-
 import pytest
 
 from stages import features, maps, train
 from tests.tiny_backbone import use_tiny_backbone
+from wsol_core.engine.devices import launch
 
 if __name__ == "__main__":
     with pytest.MonkeyPatch.context() as patch:
         use_tiny_backbone(patch)
-        features.main("frozen")
-        while not Path("data/localization/features/frozen.h5").exists():
-            pass  # as DVC does, which starts a stage when the one before has ended
-        for name in ("foreground", "cam"):
-            train.main(name)
-            maps.main(name, "localization")
+        for stage, *words in (
+            (features.main, "frozen"), (train.main, "foreground"), (maps.main, "foreground", "localization"),
+        ):  # fmt: skip
+            stage(*words)
+            launch("32-true").barrier()  # the next stage starts when all processes of this one have ended
 """
 
 
@@ -120,7 +118,7 @@ def test_two_processes_stopped_and_resumed_equal_one(small_index: ImageIndex, tm
 def test_two_processes_on_features_equal_one(
     small_index: ImageIndex, tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first process writes the store; both learn from it, and see their share of the images."""
+    """The first process writes the store; both learn from it, and give maps of their share of the images."""
     outputs = []
     for processes in (1, 2):
         folder = tmp_path / str(processes)
@@ -130,23 +128,16 @@ def test_two_processes_on_features_equal_one(
         write_index(Path("data/localization/index.parquet"), small_index)
         write_pseudo_labels(small_index)
         write_params({"store": store, "views": ["plain", "mirrored"]}, batch=6)
-        assert launch(tmp_path / "stages.py", STAGES, processes) == 0
+        assert launch(tmp_path / "run.py", STAGES, processes) == 0
         assert [path.name for path in STORE.parent.iterdir()] == [STORE.name]
-        outputs.append({name: folder / path for name, path in FILES.items()})
-    one, two = outputs
-    assert two["store"].read_bytes() == one["store"].read_bytes()
-    for name in ("foreground", "cam"):
-        expected, found = load_file(one[name]), load_file(two[name])
-        assert expected.keys() == found.keys()
-        for key, tensor in expected.items():
-            assert torch.allclose(found[key], tensor, atol=1e-5), key
-        with MapStore(one[f"maps of {name}"]) as maps, MapStore(two[f"maps of {name}"]) as maps_of_two:
-            assert maps_of_two.image_ids.tolist() == maps.image_ids.tolist()
-            np.testing.assert_allclose(maps_of_two[:], maps[:], atol=2e-3)
-
-
-FILES = {
-    "store": STORE,
-    **{name: Path(f"data/models/{name}.safetensors") for name in ("foreground", "cam")},
-    **{f"maps of {name}": Path(f"data/localization/outputs/{name}/maps.h5") for name in ("foreground", "cam")},
-}
+        maps = Path("data/localization/outputs/foreground/maps.h5")
+        outputs.append([folder / path for path in (STORE, Path("data/models/foreground.safetensors"), maps)])
+    (store_of_one, one, maps_of_one), (store_of_two, two, maps_of_two) = outputs
+    assert store_of_two.read_bytes() == store_of_one.read_bytes()
+    expected, found = load_file(one), load_file(two)
+    assert expected.keys() == found.keys()
+    for name, tensor in expected.items():
+        assert torch.allclose(found[name], tensor, atol=1e-5), name
+    with MapStore(maps_of_one) as of_one, MapStore(maps_of_two) as of_two:
+        assert of_two.image_ids.tolist() == of_one.image_ids.tolist()
+        np.testing.assert_allclose(of_two[:], of_one[:], atol=2e-3)
