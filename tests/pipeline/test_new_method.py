@@ -24,7 +24,7 @@ TOY = '''
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wsol_core.backbones.create import OnBackbone, create_backbone
+from wsol_core.backbones.create import OnBackbone
 from wsol_core.engine.recipe import Output, Recipe, look_at_maps
 from wsol_core.engine.targets import class_labels
 from wsol_core.engine.training_params import NetworkParams
@@ -61,7 +61,7 @@ class ToyRecipe(Recipe):
 
     def build(self, params, classes):
         """The toy."""
-        return Toy(create_backbone(params.backbone), params.cells, classes)
+        return Toy(params.create_backbone(), params.cells, classes)
 
     def targets(self, params, index):
         """The labels."""
