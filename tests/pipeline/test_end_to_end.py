@@ -1,4 +1,5 @@
-"""The pipeline end to end through DVC, with the preset tiny, in copies of the project.
+"""The pipeline end to end through DVC, in copies of the project: the demo's chain with the preset tiny, and, in slow
+tests, every method with tiny-all.
 
 Stages start as forks of a process with torch in it (`warm_python`); a slow test runs them all with the real `python`.
 """
@@ -11,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from wsol_core.data.index import SPLITS, read_index
 PROJECT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 PATH = [str(BIN), os.environ["PATH"]]
-METHODS = {"ddt", "foreground", "cam", "segmentation-foreground", "segmentation-cam"}
+METHODS = {"ddt", "ddt-agnostic", "foreground", "cam", "segmentation-foreground", "segmentation-cam"}
 
 
 def run(folder: Path, *words: str, check: bool = True, **environment: str) -> "subprocess.CompletedProcess[str]":
@@ -42,8 +43,8 @@ def ran(output: str) -> list[str]:
     return re.findall(r"Running stage '([^']+)'", output)
 
 
-def copy_project(folder: Path) -> Path:
-    """A clone of the working tree with the preset tiny in use, and with what numba has compiled already."""
+def copy_project(folder: Path, preset: str) -> Path:
+    """A clone of the working tree with a preset in use, and with what numba has compiled already."""
     listed = run(PROJECT, "git", "ls-files", "--cached", "--others", "--exclude-standard").stdout.splitlines()
     for name in listed:
         if (PROJECT / name).is_file() and name not in ("dvc.lock",):
@@ -53,10 +54,22 @@ def copy_project(folder: Path) -> Path:
         target = folder / cache.relative_to(PROJECT)
         target.parent.mkdir(exist_ok=True)
         shutil.copy2(cache, target)
-    run(folder, "wsol", "use", "tiny")
+    run(folder, "wsol", "use", preset)
     run(folder, "git", "init", "--quiet")
+    commit(folder, "copy")
+    return folder
+
+
+def commit(folder: Path, message: str) -> None:
     run(folder, "git", "add", "--all")
-    run(folder, "git", "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "--quiet", "--message", "copy")
+    run(folder, "git", "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "--quiet", "--message", message)
+
+
+def built(folder: Path, preset: str) -> Path:
+    """A copy in which everything was built once."""
+    copy_project(folder, preset)
+    run(folder, "dvc", "repro")
+    commit(folder, "built")
     return folder
 
 
@@ -71,12 +84,14 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def project(warm: str, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: ARG001 - it starts the stages
-    """A copy in which everything was built once."""
-    folder = copy_project(tmp_path_factory.mktemp("project"))
-    run(folder, "dvc", "repro")
-    run(folder, "git", "add", "--all")
-    run(folder, "git", "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "--quiet", "--message", "built")
-    return folder
+    """The demo's chain, built."""
+    return built(tmp_path_factory.mktemp("project"), "tiny")
+
+
+@pytest.fixture(scope="module")
+def whole(warm: str, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: ARG001 - it starts the stages
+    """Every method, built; minutes, so for slow tests alone."""
+    return built(tmp_path_factory.mktemp("whole"), "tiny-all")
 
 
 def lock(folder: Path) -> dict[str, str]:
@@ -85,21 +100,29 @@ def lock(folder: Path) -> dict[str, str]:
     return {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])}
 
 
-def test_every_map_store_covers_every_image(project: Path) -> None:
-    index = read_index(project / "data/localization/index.parquet")
-    methods = (
-        "ddt", "foreground", "foreground-transferred", "oracle-lr", "psol", "cam", "plain-cam",
-        "segmentation-foreground", "segmentation-cam", "bcct-joint",
-    )  # fmt: skip
+def assert_maps_of_every_image(folder: Path, methods: Iterable[str]) -> None:
+    """And that few of them are constant."""
+    index = read_index(folder / "data/localization/index.parquet")
     for method in methods:
-        with MapStore(project / f"data/localization/outputs/{method}/maps.h5") as maps:
+        with MapStore(folder / f"data/localization/outputs/{method}/maps.h5") as maps:
             assert maps.image_ids.tolist() == index.table["image_id"].tolist()
             values = np.stack([maps[row] for row in range(len(maps))])
         assert (values.std((1, 2)) > 0).mean() > 0.9, f"{method}: constant maps"
 
 
-def test_a_transferred_model_without_epochs_says_the_same(project: Path) -> None:
-    maps = [project / f"data/localization/outputs/{name}/maps.h5" for name in ("foreground", "foreground-transferred")]
+def test_every_map_store_covers_every_image(project: Path) -> None:
+    assert_maps_of_every_image(project, METHODS)
+
+
+@pytest.mark.slow
+def test_every_map_store_of_the_other_methods_covers_every_image(whole: Path) -> None:
+    others = ("foreground-transferred", "oracle-lr", "psol", "plain-cam", "bcct-joint")
+    assert_maps_of_every_image(whole, {*METHODS, *others})
+
+
+@pytest.mark.slow
+def test_a_transferred_model_without_epochs_says_the_same(whole: Path) -> None:
+    maps = [whole / f"data/localization/outputs/{name}/maps.h5" for name in ("foreground", "foreground-transferred")]
     assert maps[0].read_bytes() == maps[1].read_bytes()
 
 
@@ -113,36 +136,49 @@ def test_classes_are_known_for_every_image(project: Path) -> None:
     assert splits["train-weaksup"]["top1_cls"] > 0.5
 
 
-def test_other_networks_name_classes_too(project: Path) -> None:
-    for name in ("fam", "bcct"):
-        splits = json.loads((project / f"results/tiny/classification/{name}.json").read_text())
+@pytest.mark.slow
+def test_other_networks_name_classes_too(whole: Path) -> None:
+    for name in ("classifier", "fam", "bcct"):
+        splits = json.loads((whole / f"results/tiny-all/classification/{name}.json").read_text())
         assert 0 < splits["test"]["top1_cls"] <= splits["test"]["top5_cls"] <= 1
 
 
-def test_heat_maps_of_two_phases_and_their_segmentation(project: Path) -> None:
-    heat_maps = json.loads((project / "results/tiny/heat_maps/two-phase.json").read_text())["test"]
+@pytest.mark.slow
+def test_heat_maps_of_two_phases_and_their_segmentation(whole: Path) -> None:
+    heat_maps = json.loads((whole / "results/tiny-all/heat_maps/two-phase.json").read_text())["test"]
     assert list(heat_maps["stores"]) == ["phase-one", "phase-two", "two-phase"]
     for figures in heat_maps["stores"].values():
         assert 0 < figures["saliency_ap"] < 1
         assert figures["maps_of_absent_classes"] == 0
     assert heat_maps["peak_distance"]["phase-one to phase-two"]["pixels"] > 0
-    segmentation = json.loads((project / "results/tiny/segmentation/sec.json").read_text())["test"]
+    segmentation = json.loads((whole / "results/tiny-all/segmentation/sec.json").read_text())["test"]
     assert 0 < segmentation["miou"] < 1
     assert segmentation["images_without_prediction"] == 0
-    assert len(list((project / "data/detection/segments/sec").rglob("*.png"))) == segmentation["images"]
+    assert len(list((whole / "data/detection/segments/sec").rglob("*.png"))) == segmentation["images"]
 
 
-def test_detectors_and_proposals_have_figures(project: Path) -> None:
-    for name in ("oicr", "mist"):
-        splits = json.loads((project / f"results/tiny/detection/{name}.json").read_text())
+def assert_detectors_have_figures(results: Path, detectors: Iterable[str], sources: set[str]) -> None:
+    """And every source of proposals."""
+    for name in detectors:
+        splits = json.loads((results / f"detection/{name}.json").read_text())
         assert set(splits) == set(SPLITS)
         for figures in splits.values():
             assert figures["images_without_detection"] == 0
             assert 0 <= figures["ap_voc07_low"] <= figures["ap_voc07_high"] <= 1
-    recall = json.loads((project / "results/tiny/proposals/detection.json").read_text())
-    assert set(recall) == {"selective-search", "regions"}
+    recall = json.loads((results / "proposals/detection.json").read_text())
+    assert set(recall) == sources
     assert all(0 < source["test"]["recall_100"] <= source["test"]["recall_2000"] <= 1 for source in recall.values())
-    with MapStore(project / "data/detection/targets/oracle-lr.h5") as maps:
+
+
+def test_detectors_and_proposals_have_figures(project: Path) -> None:
+    assert_detectors_have_figures(project / "results/tiny", ["oicr"], {"selective-search"})
+
+
+@pytest.mark.slow
+def test_other_detectors_and_proposals_have_figures(whole: Path) -> None:
+    detectors = ("oicr", "mist", "linear-oicr")
+    assert_detectors_have_figures(whole / "results/tiny-all", detectors, {"selective-search", "regions"})
+    with MapStore(whole / "data/detection/targets/oracle-lr.h5") as maps:
         assert maps.shape == (14, 14)
 
 
@@ -199,7 +235,7 @@ def test_resolution_of_the_masks_changes_the_masks(project: Path) -> None:
     """DVC restores a stale result where a parameter is named `size`; ours is not."""
     params = project / "params.yaml"
     for resolution in (5, 7, 5):
-        text = re.sub(r"(pseudo_masks:.*\n  resolution: )\d+", rf"\g<1>{resolution}", params.read_text())
+        text = re.sub(r"(pseudo_masks:(?:.*\n)+?  resolution: )\d+", rf"\g<1>{resolution}", params.read_text())
         params.write_text(text)
         run(project, "dvc", "repro", "--single-item", "pseudo_masks")
         with MapStore(project / "data/localization/targets/pseudo_masks.h5") as masks:
@@ -241,20 +277,20 @@ def test_queued_experiments_run_in_their_own_workspaces(project: Path) -> None:
 
 
 @pytest.mark.slow
-def test_clean_run_of_cold_processes_elsewhere_gives_the_same_hashes(project: Path, warm: str, tmp_path: Path) -> None:
-    other = copy_project(tmp_path / "other")
+def test_clean_run_of_cold_processes_elsewhere_gives_the_same_hashes(whole: Path, warm: str, tmp_path: Path) -> None:
+    other = copy_project(tmp_path / "other", "tiny-all")
     path = os.pathsep.join(part for part in PATH if part != warm)
     run(other, "dvc", "repro", WSOL_WORKERS="1", PATH=path)
-    first, second = lock(project), lock(other)
+    first, second = lock(whole), lock(other)
     assert {path for path in first if first[path] != second[path]} == set()
 
 
 @pytest.mark.parametrize(
     ("edit", "expected"),
     [
-        (("image_side: 128", "image_sied: 128"), "ddt.image_sied: unknown key; did you mean 'image_side'?"),
+        (("otsu: 0.75", "otsou: 0.75"), "ddt.otsou: unknown key; did you mean 'otsu'?"),
         (("scope: class", "scope: klass"), "ddt.scope"),
-        (("name: efficientnet_lite0", "name: efficientnet_lite9"), "efficientnet_lite9"),
+        (("second: data/localization/features/frozen.h5", "second: frozen.h5"), "frozen.h5: not a readable feature"),
     ],
 )
 def test_params_typo_is_one_line(project: Path, edit: tuple[str, str], expected: str) -> None:
