@@ -112,13 +112,6 @@ def unpack(rows: Tensor, shapes: Sequence[Shape]) -> list[Tensor]:
     return [part.float().unflatten(1, shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
-def rows_in_view(rows: Tensor, shapes: Sequence[Shape], view: View) -> Tensor:
-    """Rows `(B, D)` of which each level is in a view."""
-    parts = rows.split([math.prod(shape) for shape in shapes], dim=1)
-    levels = (part.unflatten(1, shape) for part, shape in zip(parts, shapes, strict=True))
-    return torch.cat([view_of(level, view).flatten(1) for level in levels], dim=1)
-
-
 def frozen_backbone(params: FeatureParams) -> FrozenBackbone:
     """The backbone of an entry of `features:`; its random weights, if it has such, are always the same."""
     with torch.random.fork_rng(devices=[]):
