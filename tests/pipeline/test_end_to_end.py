@@ -176,7 +176,7 @@ def test_detectors_and_proposals_have_figures(project: Path) -> None:
 
 @pytest.mark.slow
 def test_other_detectors_and_proposals_have_figures(whole: Path) -> None:
-    detectors = ("oicr", "mist", "linear-oicr")
+    detectors = ("oicr", "mist", "oicr")
     assert_detectors_have_figures(whole / "results/tiny-all", detectors, {"selective-search", "regions"})
     with MapStore(whole / "data/detection/targets/oracle-lr.h5") as maps:
         assert maps.shape == (14, 14)
