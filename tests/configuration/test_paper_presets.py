@@ -10,6 +10,7 @@ import yaml
 
 from wsol_core.ablations.overrides import apply
 from wsol_core.ablations.tables import read_tables
+from wsol_core.configuration.expand import expand
 from wsol_core.configuration.parameters import Parameters, typed
 from wsol_core.configuration.presets import preset_parameters
 from wsol_core.data.index import ImageIndex
@@ -102,8 +103,19 @@ def test_wsfl_is_the_papers(preset: str, backbone: str, expected: tuple[Any, ...
     assert schedule(foreground.training) == schedule(params.networks["classifier"].training) == expected
     assert foreground.backbone.name == backbone
     assert (foreground.output_stride, foreground.level) == (16, -1)
-    assert (params.ddt.backbone.name, params.ddt.threshold, params.ddt.image_side) == ("vgg16", "zero", 448)
-    assert params.pseudo_masks.resolution == 14
+    assert (params.pseudo_masks.maps, params.pseudo_masks.resolution, params.pseudo_masks.shape) == ("ddt", 14, "box")
+
+
+@pytest.mark.parametrize("preset", ["cub-vgg16-ddt", "wsfl-cub", "wsfl-imagenet", "spol-cub", "spol-imagenet"])
+def test_ddt_is_the_papers(preset: str) -> None:
+    """VGG16 after its last pool at 448 pixels; the object is where the projection exceeds the mean (WSFL 3.3.1)."""
+    params = preset_parameters(preset, ROOT)
+    (name, seen), *others = params.features.items()
+    assert params.ddt.sees == params.ddt.second == f"data/localization/features/{name}.h5"
+    assert (seen.backbone.name, seen.output_stride, seen.levels, seen.side) == ("vgg16", 32, (-1,), 448)
+    assert (seen.views, others) == (("plain",), [])
+    assert (params.ddt.layers, params.ddt.otsu, params.ddt.resolution, params.ddt.scope) == ((-1,), 0, 0, "class")
+    assert seen.store == ("never" if "imagenet" in preset else "always")
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +172,7 @@ def rows() -> Iterator[Any]:
 def made_by(params: Parameters) -> set[str]:
     """The names of all outputs."""
     refined = {f"{name}-crf" for name in params.refined}
-    return {"ddt", *params.networks, *params.votes, *params.import_maps, *refined, *params.detectors}
+    return {"ddt", "ddt-agnostic", *params.networks, *params.votes, *params.import_maps, *refined, *params.detectors}
 
 
 def paths_made_by(params: Parameters) -> set[str]:
@@ -184,10 +196,13 @@ def read_by(params: Parameters) -> set[str]:
 @pytest.mark.parametrize(("table", "row"), list(rows()))
 def test_row_is_a_method_of_typed_parameters(table: Any, row: Any) -> None:
     values = {"start": "somewhere.safetensors", "vgg16": "none"}
-    before = preset_parameters(table.preset, ROOT).model_dump(mode="json")
+    before = yaml.safe_load(expand(preset_parameters(table.preset, ROOT)))
     params = typed(apply(before, table.overrides(row), values))
     assert {table.method_of(row)} | read_by(params) <= made_by(params) | set(params.heat_maps)
     assert {entry.learns_from for entry in params.networks.values()} <= paths_made_by(params)
+    stores = {f"data/{entry.set}/features/{name}.h5" for name, entry in params.features.items()}
+    seen = {entry.sees for entry in params.networks.values()} | {params.ddt.sees, params.ddt.second}
+    assert seen <= stores | {f"data/{kind}/index.parquet" for kind in params.data}
     for target in table.targets(row):
         stage, _, key = target.partition("@")
         names = PIPELINE[stage]["foreach"].removeprefix("${").removesuffix("}")
