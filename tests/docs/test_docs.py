@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
-PAPER_OF = {"ddt": "wsfl", "sec": "two_phase", "classifier": "psol"}
+PAPER_OF = {"ddt": "wsfl", "sec": "two_phase", "classifier": "psol", "norm": "baselines"}
 """Methods that stand on the page of another."""
 FIGURE = re.compile(r"\| (\S+) \| `([^`]+\.(?:json|csv)): ([^`]+)` \|$", re.MULTILINE)
 TAKEN_BACK = (

@@ -40,9 +40,9 @@ def write_outputs(params: DDTParams, index: ImageIndex, folder: Path, checkpoint
     index = index.single_label()
     labels = index.table["labels"].map(lambda values: values[0]).to_numpy(np.int64)
     training = (index.table["split"] == TRAIN_WEAKSUP).to_numpy()
-    fabric = launch("32-true")
     with ExitStack() as stack:
         stores = [stack.enter_context(FeatureStore(Path(path))) for path in dict.fromkeys((params.sees, params.second))]
+        fabric = launch(stores[0].params.precision)
         sources = [Source(store, store.reader(fabric, index)) for store in stores]
         colocalizer = Colocalizer(sources, labels, training, params)
         agnostic = np.full_like(labels, CLASS_AGNOSTIC)
