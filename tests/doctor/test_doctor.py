@@ -5,6 +5,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import cv2
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -18,16 +19,30 @@ from wsol_core.configuration.parameters import Parameters, read_parameters
 from wsol_core.configuration.presets import preset_parameters
 from wsol_core.core.crf_params import CRFParams
 from wsol_core.core.errors import InputError
+from wsol_core.detection.proposal_features import ProposalFeatureParams
 from wsol_core.doctor import costs, data_sets, weights
 from wsol_core.doctor.costs import Costs
 from wsol_core.doctor.examination import examine
+from wsol_core.doctor.feature_stores import check_stores, row_bytes
 from wsol_core.doctor.finding import Finding
 from wsol_core.doctor.machine import check_machine, free_bytes
 from wsol_core.doctor.outputs import made_files
 from wsol_core.doctor.parameters import check_parameters
 from wsol_core.doctor.pipeline import Stage, read_pipeline, unmade_inputs
-from wsol_core.doctor.speed import Pass, Speed, crf_seconds, pass_speed, search_seconds
+from wsol_core.doctor.speed import (
+    Description,
+    Pass,
+    Speed,
+    component_seconds,
+    crf_seconds,
+    description,
+    head_speed,
+    pass_speed,
+    search_seconds,
+    store_shapes,
+)
 from wsol_core.doctor.weights import check_versions, check_weights
+from wsol_core.engine.features import FeatureParams
 from wsol_core.proposals.selective_search import SearchParams
 
 PROJECT = Path(__file__).parents[2]
@@ -85,7 +100,7 @@ def test_parameters_of_the_demo_are_right() -> None:
 
 def test_all_bad_parameters_are_named() -> None:
     content = yaml.safe_load(DEMO)
-    content["ddt"]["image_sied"] = content["ddt"].pop("image_side")
+    content["ddt"]["otsou"] = content["ddt"].pop("otsu")
     content["networks"]["foreground"]["training"]["epochs"] = -8
     content["networks"]["cam"]["method"] = "spoil"
     content["gaussian_labels"]["gaussian-cam"]["foregrund"] = 0.5
@@ -99,7 +114,7 @@ def test_all_bad_parameters_are_named() -> None:
     params, findings = check_parameters(PARAMS)
     assert params is None
     expected = (
-        "ddt.image_sied: unknown key; did you mean 'image_side'?",
+        "ddt.otsou: unknown key; did you mean 'otsu'?",
         "networks.foreground.training.epochs: Input should be greater",
         "networks.cam.method: no method 'spoil'; did you mean 'spol'?",
         "gaussian_labels.gaussian-cam.foregrund: unknown key; did you mean 'foreground'?",
@@ -278,11 +293,13 @@ def test_weights_are_there_or_to_be_downloaded(project: Path, monkeypatch: pytes
     monkeypatch.setattr(weights, "try_to_load_from_cache", lambda *_: None)
 
     def found(name: str, start: str) -> list[Finding]:
-        none = {"networks": {}, "transfer": {}, "detectors": {}, "ddt": {"backbone": {"name": name, "weights": start}}}
-        return check_weights(Parameters.model_validate(yaml.safe_load(DEMO) | none))
+        content = yaml.safe_load(DEMO) | {"detectors": {}, "proposal_features": {}}
+        content["features"]["frozen"]["backbone"] = {"name": name, "weights": start}
+        return check_weights(Parameters.model_validate(content))
 
     assert found("efficientnet_lite0", "imagenet") == found("resnet18", "none") == []
-    assert "will be downloaded from https" in texts(found("vgg16", "imagenet"), "warning")[0]
+    (text,) = texts(found("vgg16", "imagenet"), "warning")
+    assert text.startswith("features.frozen.backbone: vgg16: the ImageNet weights will be downloaded from https")
     assert "from the hub (timm/resnet18" in texts(found("resnet18", "imagenet"), "warning")[0]
     assert "a.pth: no such file" in texts(found("vgg16", "a.pth"), "error")[0]
     assert "did you mean 'vgg16'?" in texts(found("vgg166", "none"), "error")[0]
@@ -327,6 +344,16 @@ def test_speeds_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.rate > 0
     assert found.strides == (2, 4, 8, 16, 16, 16)
     assert 3e6 < found.parameters < 6e6
+    features = FeatureParams(levels=(-3, -1), side=96)
+    assert store_shapes(features) == ((112, 6, 6), (1280, 3, 3))
+    with pytest.raises(InputError, match="levels"):
+        store_shapes(FeatureParams(levels=(-9,)))
+    networks = read_parameters(PARAMS).networks
+    for name in ("norm", "foreground", "cam", "classifier"):
+        assert all(head_speed(networks[name], features, 3, training) > 0 for training in (name != "norm", False))
+    assert component_seconds((16, 6, 6)) > 0
+    described = description(ProposalFeatureParams(level=-4, cells=4, image_side=64))
+    assert (described.picture > 0, described.proposal >= 0, described.width) == (True, True, 1280)
     with pytest.raises(InputError, match="nearest"):
         pass_speed(Pass("efficientnet_lite9", 32, 32, False, "32-true"))
     search = SearchParams(mode="fast", longest_side=40)
@@ -334,51 +361,85 @@ def test_speeds_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 0 < crf_seconds(CRFParams(iterations=1), 2, 24) < 60
 
 
-RATES = {(32, 448, False): 52, (16, 224, True): 28, (16, 224, False): 168, (16, 256, False): 142, (32, 224, True): 58}
+RATES = {(16, 224, True): 28, (16, 224, False): 168, (32, 224, True): 58}
+HEADS = {True: 100.0, False: 400.0}
 
 
 def known_speed(work: Pass) -> Speed:
-    """The demo's, on two idle cores."""
+    """That of two idle cores."""
     rate = RATES.get((work.stride, work.side, work.training), 232)
-    return Speed(rate, tuple(min(each, work.stride) for each in (2, 4, 8, 16, 32, 32)), 1280, 3_400_000)
+    return Speed(rate, tuple(min(each, work.stride) for each in (2, 4, 8, 16, 32, 32)), 3_400_000)
 
 
-def demo_costs(monkeypatch: pytest.MonkeyPatch) -> dict[str, costs.Cost]:
+@pytest.fixture
+def speeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Known ones, and two processes."""
     monkeypatch.setenv("WSOL_WORKERS", "2")
     monkeypatch.setattr(costs, "pass_speed", known_speed)
+    monkeypatch.setattr(costs, "head_speed", lambda *arguments: HEADS[arguments[3]])
+    monkeypatch.setattr(costs, "component_seconds", lambda _: 0.02)
+    monkeypatch.setattr(costs, "description", lambda _: Description(0.05, 0.002, 1280))
     monkeypatch.setattr(costs, "search_seconds", lambda *_: 0.2)
+
+
+def demo_costs() -> dict[str, costs.Cost]:
     pipeline, params = read_pipeline(), read_parameters(PARAMS)
     extents, _ = data_sets.check_data(params, [out for stage in pipeline.stages for out in stage.outs])
     return {cost.stage: cost for cost in Costs(pipeline.stages, params, extents)}
 
 
-def test_the_demo_takes_as_long_as_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = demo_costs(monkeypatch)
-    assert 704 / 2 < sum(cost.seconds for cost in found.values()) < 704 * 2
-    decoding = data_sets.DECODING / 2
+@pytest.mark.usefixtures("speeds")
+def test_networks_on_features_cost_their_heads_alone() -> None:
+    found, params, decoding = demo_costs(), read_parameters(PARAMS), data_sets.DECODING / 2
+    row, epochs = row_bytes(params.features["frozen"]), params.networks["foreground"].training.epochs
+    assert found["features@frozen"].seconds == pytest.approx(7 + 1020 * (1 / 232 + decoding))
+    assert found["features@frozen"].bytes == 1020 * row
+    assert found["ddt_boxes"].seconds == pytest.approx(7 + (2 * 1020 + 600) * row / 1e9 + 1020 * 0.02)
     training = found["train@foreground"]
-    assert training.seconds == pytest.approx(7 + 8 * (600 / 28 + 120 / 168) + 720 * decoding)
-    assert training.formula.startswith("8 epochs x 600 images / 28 a second + 8 x 120 held out / 168")
-    assert found["transfer@foreground"].seconds == pytest.approx(7 + 640 / 142 + 640 * decoding)
+    assert training.seconds == pytest.approx(7 + epochs * (600 / 100 + 120 / 400) + 720 * row / 1e9)
+    assert training.formula.startswith(f"{epochs} epochs x 600 rows of features / 100 a second + {epochs} x 120 held")
+    assert training.bytes == 4 * 3_400_000
+    assert found["train@norm"].seconds == pytest.approx(7 + 720 * row / 1e9)
+    assert found["maps@foreground"].seconds == pytest.approx(7 + 1020 / 400 + 1020 * row / 1e9)
+    assert found["transfer@foreground"].seconds == pytest.approx(7 + 640 / 400 + 640 * (1 / 232 + decoding))
     assert found["selective_search@selective-search"].seconds == pytest.approx(2.5 + 640 * 0.2 / 2)
-    assert found["maps@cam"].bytes == pytest.approx(2 * 1020 * 28**2 + 200 * 1020)
-    assert training.bytes == pytest.approx(4 * 3_400_000, rel=0.1)
+    side = store_shapes(params.features["frozen"])[0][1]
+    assert found["maps@cam"].bytes == pytest.approx(2 * 1020 * side**2 + 200 * 1020)
 
 
-def test_views_and_methods_change_the_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("speeds")
+def test_features_that_are_not_stored_cost_passes_wherever_they_are_read() -> None:
+    edit(features={"frozen": {"store": "never", "views": ["plain", "mirrored"]}})
+    found, each = demo_costs(), 2 / 232 + data_sets.DECODING / 2
+    epochs = read_parameters(PARAMS).networks["foreground"].training.epochs
+    assert (found["features@frozen"].seconds, found["features@frozen"].bytes) == (7, 0)
+    assert found["ddt_boxes"].seconds == pytest.approx(7 + (2 * 1020 + 600) * each + 1020 * 2 * 0.02)
+    reading = (720 if 600 * row_bytes(read_parameters(PARAMS).features["frozen"]) <= 2**31 else 720 * epochs) * each
+    assert found["train@foreground"].seconds == pytest.approx(7 + epochs * (600 / 100 + 120 / 400) + reading)
+    assert found["maps@foreground"].seconds == pytest.approx(7 + 1020 * 2 / 400 + 1020 * each)
+
+
+@pytest.mark.usefixtures("speeds")
+def test_views_and_methods_change_the_estimate_of_networks_on_images() -> None:
     content = yaml.safe_load(DEMO)
     content["inference"] = {"flip": True, "scales": [1.0, 2.0]}
     del content["networks"]["segmentation-cam"]
-    content["networks"]["classifier"]["ten_crop"] = True
-    content["networks"]["classifier"]["training"]["resize"] = 256
-    PARAMS.write_text(yaml.safe_dump(content))
-    found, decoding = demo_costs(monkeypatch), 1020 * data_sets.DECODING / 2
+    training = {"epochs": 3, "lr_backbone": 0.002, "lr_head": 0.02}
+    content["networks"]["cam"] = {"method": "spol", "network": "cam", "levels": [-4, -3, -1], "training": training}
+    content["networks"]["classifier"] = {
+        "method": "classifier", "network": "classifier", "ten_crop": True, "training": training | {"resize": 256},
+    }  # fmt: skip
+    PARAMS.write_text(expand(Parameters.model_validate(content)))
+    found, decoding = demo_costs(), data_sets.DECODING / 2
     assert "train@segmentation-cam" not in found
-    assert found["maps@cam"].seconds == pytest.approx(7 + 10 * 1020 / 232 + decoding)
-    assert found["maps@classifier"].seconds == pytest.approx(7 + 10 * 1020 / 232 + decoding)
+    assert found["train@cam"].seconds == pytest.approx(7 + 3 * (600 / 58 + 120 / 232) + 720 * decoding)
+    assert found["maps@cam"].seconds == pytest.approx(7 + 10 * 1020 / 232 + 1020 * decoding)
+    assert found["maps@classifier"].seconds == pytest.approx(7 + 10 * 1020 / 232 + 1020 * decoding)
+    assert found["maps@cam"].bytes == pytest.approx(2 * 1020 * 28**2 + 200 * 1020)
 
 
-def test_gradients_and_background_images_cost_their_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("speeds")
+def test_gradients_and_background_images_cost_their_passes() -> None:
     binary = {"method": "bcct", "network": "binary", "background": "data/background/index.parquet", "output_stride": 16,
               "training": {"epochs": 2, "lr_backbone": 0.0, "lr_head": 0.05}}  # fmt: skip
     content = yaml.safe_load(DEMO)
@@ -386,28 +447,69 @@ def test_gradients_and_background_images_cost_their_passes(monkeypatch: pytest.M
     content["networks"]["bc"], content["data"]["background"] = binary, background
     content["rendered"].append("background")
     PARAMS.write_text(expand(Parameters.model_validate(content)))
-    found, decoding = demo_costs(monkeypatch), data_sets.DECODING / 2
+    found, decoding = demo_costs(), data_sets.DECODING / 2
     assert found["train@bc"].seconds == pytest.approx(7 + 2 * (1200 / 168 + 120 / 168) + 1320 * decoding)
     assert found["maps@bc"].seconds == pytest.approx(7 + 1020 / 28 + 1020 * decoding)
     assert found["maps@bc"].bytes == 2 * 1020 * 56**2
     assert found["render_demo@background"].bytes == 0.35 * 120 * 256**2
 
 
-def test_proposals_of_frozen_features_cost_a_small_picture_each(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("speeds")
+def test_detectors_cost_passes_or_features_of_proposals() -> None:
     content = yaml.safe_load(DEMO)
-    content["proposal_features"] = {"lite0": {"backbone": {"weights": "none"}, "level": -4}}
-    network = {"method": "oicr", "training": {"epochs": 3, "batch": 4, "lr_head": 0.01}}
-    features = "data/detection/proposal_features/lite0.h5"
-    content["detectors"]["linear"] = {"sees": features, "network": network}
-    content["detections"].append("linear")
+    training = {"epochs": 5, "lr_backbone": 0.002, "lr_head": 0.02}
+    content["detectors"]["trained"] = {
+        "sees": "data/detection/index.parquet", "learns_from": "data/detection/objectness/foreground.parquet",
+        "network": {"method": "oicr", "training": training},
+    }  # fmt: skip
+    content["detectors"]["oicr"]["network"]["training"]["epochs"] = 3
+    content["detections"].append("trained")
     PARAMS.write_text(expand(Parameters.model_validate(content)))
-    found = demo_costs(monkeypatch)
+    found = demo_costs()
     described = found["proposal_features@lite0"]
-    assert described.seconds == pytest.approx(7 + 640 * (1 / 232 + 300 / 232 + data_sets.DECODING / 2))
+    assert described.seconds == pytest.approx(7 + 640 * (0.05 + 300 * 0.002 + data_sets.DECODING / 2))
     assert described.bytes == 2 * 640 * 300 * 1280
-    assert found["train_detector@linear"].seconds == pytest.approx(7 + 3 * 440 * 0.01)
-    assert found["detect@linear"].seconds == pytest.approx(7 + 640 * 0.01)
-    assert found["train_detector@oicr"].formula.startswith("5 epochs x 400 images")
+    assert found["train_detector@oicr"].seconds == pytest.approx(7 + 3 * 440 * 0.01)
+    assert found["detect@oicr"].seconds == pytest.approx(7 + 640 * 0.01)
+    assert found["train_detector@trained"].formula.startswith("5 epochs x 400 images")
+
+
+# ---------------------------------------------------------------- feature stores
+
+
+def test_stores_that_fill_half_of_the_disk_are_an_error() -> None:
+    params, pipeline = read_parameters(PARAMS), read_pipeline()
+    extents, _ = data_sets.check_data(params, [out for stage in pipeline.stages for out in stage.outs])
+    small = FeatureParams(side=96)
+    stores = {"small": small, "large": small.model_copy(update={"views": ("plain", "mirrored")})}
+    stores["never"] = small.model_copy(update={"store": "never"})
+    needed = 1020 * 3 * 2 * 1280 * 3 * 3
+    assert texts(check_stores(stores, extents, 2 * needed, copies=False), "error") == []
+    (text,) = texts(check_stores(stores, extents, 2 * needed - 2, copies=False), "error")
+    assert "set features.large.store to never" in text
+    assert texts(check_stores(stores, extents, 2 * needed, copies=True), "error") != []
+    sizes = texts(check_stores(stores, extents, 2 * needed, copies=False), "note")
+    assert sizes[0] == f"features.small: {needed / 3 / 2**30:.2f} GiB for 1020 images"
+    assert "not stored" in sizes[2]
+    with pytest.raises(InputError, match=r"features.wrong: .*levels"):
+        check_stores({"wrong": FeatureParams(levels=(-9,))}, extents, 1, copies=False)
+
+
+def test_a_store_that_is_there_needs_no_more_room() -> None:
+    features = FeatureParams(side=96)
+    extents, _ = data_sets.check_data(
+        read_parameters(PARAMS), ["data/rendered/localization", "data/rendered/detection"]
+    )
+    path = Path("data/localization/features/frozen.h5")
+    path.parent.mkdir(parents=True)
+    with h5py.File(path, "w") as file:
+        file.attrs["params"] = features.model_dump_json()
+        file.attrs["shapes"] = [(1280, 3, 3)]
+        file.create_dataset("image_id", data=["a"], dtype=h5py.string_dtype())
+        file.create_dataset("rows", data=np.zeros((1, 1, 11520), np.float16))
+    assert texts(check_stores({"frozen": features}, extents, 1, copies=False), "error") == []
+    other = features.model_copy(update={"side": 64})
+    assert len(texts(check_stores({"frozen": other}, extents, 1, copies=False), "error")) == 1
 
 
 # ---------------------------------------------------------------- the command
@@ -427,14 +529,18 @@ def test_exit_codes_and_json() -> None:
     assert CliRunner().invoke(app, ["doctor", "--slow"]).exit_code == 2
 
 
+@pytest.mark.usefixtures("speeds")
 def test_the_estimate_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(costs, "pass_speed", known_speed)
-    monkeypatch.setattr(costs, "search_seconds", lambda *_: 0.2)
     done = CliRunner().invoke(app, ["doctor"])
     assert done.exit_code == 0, done.output
-    assert "\nddt_boxes\t1020 images x 1 / 52 a second" in done.stdout
+    assert "note: machine: features.frozen: " in done.stdout
+    assert "\nddt_boxes\t1020 images x 0.02 s" in done.stdout
     assert done.stdout.splitlines()[-1].startswith("in all about ")
     monkeypatch.setattr("wsol_core.doctor.examination.free_bytes", lambda _: 1)
+    done = CliRunner().invoke(app, ["doctor"])
+    assert done.exit_code == 1
+    assert "set features.frozen.store to never" in done.stdout
+    edit(features={"frozen": {"store": "never"}})
     done = CliRunner().invoke(app, ["doctor"])
     assert done.exit_code == 1
     assert "GiB of artifacts" in done.stdout

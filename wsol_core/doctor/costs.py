@@ -1,6 +1,7 @@
 """What each stage will take, in time and disk, from measured speeds; how each figure comes about stands beside it.
 
-Heads, losses and targets are left out: a network costs what its backbone does. A killed or repeated stage costs less.
+Losses and targets are left out: a network on images costs what its backbone does, one on features what its heads do. A
+killed or repeated stage costs less.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,6 +10,7 @@ from pathlib import PurePosixPath
 
 from wsol_core.configuration.parameters import Parameters
 from wsol_core.core.crf_params import CRFParams
+from wsol_core.core.errors import InputError
 from wsol_core.core.parallel import worker_count
 from wsol_core.data.index import SPLITS
 from wsol_core.data.loading import CACHE_BYTES
@@ -16,10 +18,22 @@ from wsol_core.detection.detector import DetectorParams
 from wsol_core.detection.entry import ImageDetectorEntry, LinearDetectorEntry
 from wsol_core.detection.infer import DetectParams
 from wsol_core.doctor.data_sets import BACKGROUND, Extent
+from wsol_core.doctor.feature_stores import row_bytes, store_path
 from wsol_core.doctor.outputs import NETWORK_STAGES, outputs
 from wsol_core.doctor.pipeline import Stage
-from wsol_core.doctor.speed import Pass, Speed, crf_seconds, pass_speed, search_seconds
-from wsol_core.engine.inference import InferenceParams
+from wsol_core.doctor.speed import (
+    Pass,
+    Speed,
+    component_seconds,
+    crf_seconds,
+    description,
+    head_speed,
+    pass_speed,
+    search_seconds,
+    store_shapes,
+)
+from wsol_core.engine.features import FeatureParams, Shape
+from wsol_core.engine.inference import InferenceParams, upright
 from wsol_core.engine.recipe import Output, find_recipe
 from wsol_core.engine.training_params import NetworkParams
 
@@ -27,7 +41,7 @@ Network = NetworkParams | DetectorParams
 
 START, START_WITH_TORCH = 2.5, 7.0
 """Seconds until a stage is at work, DVC's part included."""
-WITH_TORCH = {*NETWORK_STAGES, "ddt_boxes", "proposal_features", "train_detector", "detect"}
+WITH_TORCH = {*NETWORK_STAGES, "features", "ddt_boxes", "proposal_features", "train_detector", "detect"}
 LIGHT = {
     "render_demo": 0.06, "scan": 0.001, "prepare": 0.006, "pseudo_masks": 0.0003, "calibrate": 0.005,
     "gaussian_labels": 0.0005, "gradient_masks": 0.0005, "oracle_masks": 0.003, "import_maps": 0.002,
@@ -37,6 +51,8 @@ LIGHT = {
     "oracle_objectness": 0.005, "evaluate_detection": 0.01, "train_detector": 0.01, "detect": 0.01,
 }  # fmt: skip
 """Seconds per image on one core, of stages without a network that sees images; of a training in each epoch."""
+READING = 1e9
+"""Bytes per second of a feature store."""
 IN_PROCESSES = {"render_demo", "scan", "prepare", "refine_maps", "segments"}
 
 
@@ -61,6 +77,7 @@ class Costs:
 
     def __init__(self, stages: Sequence[Stage], params: Parameters, extents: Mapping[str, Extent]) -> None:
         self._stages, self._params, self._extents = stages, params, extents
+        self._stores = {store_path(name, entry): entry for name, entry in params.features.items()}
         self._workers = worker_count()
 
     def __iter__(self) -> Iterator[Cost]:
@@ -88,6 +105,8 @@ class Costs:
                 return self._passes(extent, network, views)
             case "maps" | "transfer" if isinstance(network, NetworkParams):
                 return self._maps(stage, extent, network)
+            case "features":
+                return self._features(extent, params.features[stage.item])
             case "ddt_boxes":
                 return self._ddt(extent)
             case "selective_search":
@@ -95,7 +114,7 @@ class Costs:
                 each = search_seconds(search, extent.sample, search.longest_side or 500)
                 return self._in_processes(extent.images, each)
             case "proposal_features":
-                return self._features(stage, extent)
+                return self._proposal_features(stage, extent)
             case "refine_maps":
                 return self._crf(extent.images, params.crf, 2, params.crf.longest_side)
             case "segments":
@@ -108,6 +127,8 @@ class Costs:
     def _training(self, extent: Extent, network: Network) -> tuple[float, str]:
         """Background images are as many as the others; a frozen backbone has no backward pass."""
         training = network.training
+        if isinstance(network, NetworkParams) and (store := self._store(network)):
+            return self._training_on_features(extent, network, store)
         background = isinstance(network, NetworkParams) and network.background != network.index
         images = extent.train * (2 if background else 1)
         step = self._speed(network, training.image_side, training=training.lr_backbone > 0).rate
@@ -120,8 +141,40 @@ class Costs:
             formula += f" + {training.epochs} x {extent.held_out} held out / {look:.0f}"
         return seconds, f"{formula} + {decoded} to decode"
 
+    def _training_on_features(self, extent: Extent, network: NetworkParams, store: FeatureParams) -> tuple[float, str]:
+        """Rows that do not fit in memory are read anew in each epoch."""
+        epochs, images, classes = network.training.epochs, extent.train, len(extent.classes)
+        kept = images * row_bytes(store) <= CACHE_BYTES
+        seconds = self._reading(extent, store, (images + extent.held_out) * (1 if kept else epochs))
+        if not epochs:
+            return seconds, f"{images + extent.held_out} rows of features to read"
+        step, look = (head_speed(network, store, classes, training) for training in (True, False))
+        seconds += epochs * (images / step + extent.held_out / look)
+        formula = f"{epochs} epochs x {images} rows of features / {step:.0f} a second"
+        if extent.held_out:
+            formula += f" + {epochs} x {extent.held_out} held out / {look:.0f}"
+        return seconds, f"{formula} + reading"
+
+    def _reading(self, extent: Extent, store: FeatureParams, images: int) -> float:
+        """Seconds until rows of a store are there, from the file or through the backbone."""
+        if store.store == "never":
+            return self._seeing(extent, store, images)
+        return images * row_bytes(store) / READING
+
+    def _seeing(self, extent: Extent, store: FeatureParams, images: int) -> float:
+        """Seconds of the backbone's passes over all views of images, and of decoding."""
+        return images * (len(store.views) / self._backbone(store).rate + extent.decoding / self._workers)
+
+    def _features(self, extent: Extent, store: FeatureParams) -> tuple[float, str]:
+        if store.store == "never":
+            return 0.0, "computed where they are read"
+        formula = f"{extent.images} images x {len(store.views)} views / {self._backbone(store).rate:.0f} a second"
+        return self._seeing(extent, store, extent.images), f"{formula} + decoding"
+
     def _maps(self, stage: Stage, extent: Extent, network: NetworkParams) -> tuple[float, str]:
         """A pass for each output of all images; maps are averaged over views, gradients cost a training step."""
+        if store := self._store(network):
+            return self._maps_on_features(stage, extent, network, store)
         inference = self._params.inference
         views = {
             "maps": (1 + inference.flip) * sum(scale**2 for scale in inference.scales),
@@ -133,6 +186,22 @@ class Costs:
         count = sum(views[output.kind] * crops for output in outputs(stage, network, len(extent.classes)).values())
         return self._passes(extent, network, count, gradients)
 
+    def _maps_on_features(
+        self, stage: Stage, extent: Extent, network: NetworkParams, store: FeatureParams
+    ) -> tuple[float, str]:
+        """Heads see the features of each view in which networks learn; on another set they have to be computed."""
+        classes = len(self._extents[network.set].classes) if network.set in self._extents else 0
+        look, views = head_speed(network, store, max(1, classes), False), len(upright(store.views))
+        kinds = [output.kind for output in outputs(stage, network, len(extent.classes)).values()]
+        passes = sum(views for kind in kinds if kind != "pictures")
+        seconds = extent.images * passes / look
+        formula = f"{extent.images} images x {passes} views / {look:.0f} a second"
+        if stage.name == "maps":
+            return seconds + len(kinds) * self._reading(extent, store, extent.images), f"{formula} + reading"
+        rate = self._backbone(store).rate
+        seen = extent.images * (passes / rate + extent.decoding / self._workers)
+        return seconds + seen, f"{formula}, the features at {rate:.0f} a second + decoding"
+
     def _passes(self, extent: Extent, network: Network, views: float, gradients: bool = False) -> tuple[float, str]:
         crops = getattr(network, "ten_crop", False)
         side = network.training.image_side if crops else network.training.inference_side
@@ -141,27 +210,35 @@ class Costs:
         return seconds, f"{extent.images} images x {views:g} views / {rate:.0f} a second + decoding"
 
     def _ddt(self, extent: Extent) -> tuple[float, str]:
-        params = self._params.ddt
-        rate = pass_speed(Pass(params.backbone.name, 32, params.image_side, False, params.precision)).rate
-        passes = 2 if params.scope == "dataset" else 1
-        seconds = passes * (extent.images / rate + extent.images * extent.decoding / self._workers)
-        return seconds, f"{extent.images} images x {passes} / {rate:.0f} a second + decoding"
+        """Rows are read once class by class, and twice for all classes together."""
+        stores = [store for path in self._ddt_sources() if (store := self._stores.get(path))]
+        read = sum(self._reading(extent, store, 2 * extent.images + extent.train) for store in stores)
+        each = sum(
+            len(store.views) * component_seconds(self._level(store, layer))
+            for store in stores for layer in self._params.ddt.layers
+        )  # fmt: skip
+        return read + extent.images * each, f"{extent.images} images x {each:.2g} s + reading three times"
 
-    def _features(self, stage: Stage, extent: Extent) -> tuple[float, str]:
-        """A proposal as a picture of its cells; the stages behind the level take less than the whole network."""
-        params = self._params.proposal_features[stage.item]
-        picture = self._features_speed(stage.item, params.image_side)
-        if not -len(picture.strides) <= params.level < len(picture.strides):
-            return 0.0, "no such level"
-        proposal = self._features_speed(stage.item, params.cells * picture.strides[params.level])
+    def _ddt_sources(self) -> list[str]:
+        return list(dict.fromkeys((self._params.ddt.sees, self._params.ddt.second)))
+
+    def _level(self, store: FeatureParams, number: int) -> Shape:
+        """The shape of a level, counted from either end.
+
+        Raises:
+            InputError: the store has none.
+        """
+        shapes = store_shapes(store)
+        if not -len(shapes) <= number < len(shapes):
+            raise InputError(f"level {number}: the features have {len(shapes)} levels; see `features`")
+        return shapes[number]
+
+    def _proposal_features(self, stage: Stage, extent: Extent) -> tuple[float, str]:
+        own = description(self._params.proposal_features[stage.item])
         count = self._params.proposals.max_proposals
-        seconds = extent.images * (1 / picture.rate + count / proposal.rate + extent.decoding / self._workers)
-        each = f"(1 / {picture.rate:.0f} + {count} proposals / {proposal.rate:.0f} a second)"
+        seconds = extent.images * (own.picture + count * own.proposal + extent.decoding / self._workers)
+        each = f"({own.picture:.2g} s + {count} proposals x {own.proposal:.2g} s)"
         return seconds, f"at most {extent.images} images x {each} + decoding"
-
-    def _features_speed(self, name: str, side: int) -> Speed:
-        params = self._params.proposal_features[name]
-        return pass_speed(Pass(params.backbone.name, params.output_stride, side, False, params.precision))
 
     def _crf(self, images: int, params: CRFParams | None, labels: int, side: int) -> tuple[float, str]:
         if params is None:
@@ -183,13 +260,22 @@ class Costs:
         stride = getattr(network, "output_stride", 32)
         return pass_speed(Pass(network.backbone.name, stride, side, training, network.training.precision))
 
+    def _store(self, network: Network) -> FeatureParams | None:
+        """The store that a network sees, if it sees one."""
+        return self._stores.get(network.sees) if isinstance(network, NetworkParams) else None
+
+    def _backbone(self, store: FeatureParams) -> Speed:
+        return pass_speed(Pass(store.backbone.name, store.output_stride, store.side, False, store.precision))
+
     def _bytes(self, stage: Stage) -> float:
         extent, network = self._extent(stage), self._network(stage)
         if stage.name == "render_demo":
             images, side = self._rendered(stage)
             return 0.35 * images * side**2
         if stage.name in ("train", "train_detector") and network is not None:
-            return 4.0 * self._speed(network, network.training.image_side, training=False).parameters
+            store = self._store(network)
+            own = self._backbone(store) if store else self._speed(network, network.training.image_side, training=False)
+            return 4.0 * own.parameters
         if extent is None:
             return 0.0
         if stage.name in ("maps", "transfer") and isinstance(network, NetworkParams):
@@ -206,21 +292,31 @@ class Costs:
     def _file_bytes(self, stage: Stage, out: PurePosixPath, extent: Extent) -> float:
         proposals = extent.images * self._params.proposals.max_proposals
         if stage.name == "proposal_features":
-            side = self._params.proposal_features[stage.item].image_side
-            return 2.0 * proposals * self._features_speed(stage.item, side).width
+            return 2.0 * proposals * description(self._params.proposal_features[stage.item]).width
+        if stage.name == "features":
+            store = self._params.features[stage.item]
+            return 0.0 if store.store == "never" else float(row_bytes(store) * extent.images)
         if stage.name == "ddt_boxes" and out.parent.name == "outputs":
-            return 2.0 * extent.images * (self._params.ddt.image_side / 32) ** 2
+            return 2.0 * extent.images * self._ddt_cells()
         if out.parent.name == "outputs":
             return 2.0 * extent.images * (self._params.crf.resolution if stage.name == "refine_maps" else 56) ** 2
         if out.name == "proposals.parquet" or out.parent.name == "objectness":
             return 20.0 * proposals
         return 0.25 * extent.images * 56**2 if out.suffix == ".h5" else 200.0 * extent.images
 
+    def _ddt_cells(self) -> float:
+        params = self._params.ddt
+        stores = [store for path in self._ddt_sources() if (store := self._stores.get(path))]
+        shapes = [self._level(store, layer) for store in stores for layer in params.layers]
+        return float(params.resolution**2 or max((height * width for _, height, width in shapes), default=0))
+
     def _cells(self, network: Network) -> float:
         """Of a map."""
         if resolution := getattr(network, "resolution", 0):
             return float(resolution**2)
         levels = getattr(network, "levels", (getattr(network, "level", -1),))
+        if store := self._store(network):
+            return float(max(height * width for _, height, width in (self._level(store, level) for level in levels)))
         strides = self._speed(network, network.training.image_side, training=False).strides
         return (network.training.inference_side / min(strides[level] for level in levels)) ** 2
 

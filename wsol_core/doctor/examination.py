@@ -6,6 +6,7 @@ from typing import Any
 from wsol_core.core.params import PARAMS
 from wsol_core.doctor.costs import Cost, Costs
 from wsol_core.doctor.data_sets import check_data
+from wsol_core.doctor.feature_stores import check_stores
 from wsol_core.doctor.finding import Finding, tried
 from wsol_core.doctor.machine import GIB, check_machine, free_bytes
 from wsol_core.doctor.outputs import made_files
@@ -65,6 +66,9 @@ def examine(measure: bool) -> Examination:
         *data_findings,
         *check_machine(pipeline.cache),
     ]
+    free, copies = free_bytes(pipeline.cache), pipeline.copies
+    stores, wrong = tried("params", lambda: check_stores(params.features, extents, free, copies))
+    findings += [*(stores or ()), *wrong]
     for command in pipeline.running:
         text = f"another process is at work here: {command}; wait for its end, two runs stop each other"
         findings.append(Finding("warning", "dvc", text))
@@ -72,8 +76,8 @@ def examine(measure: bool) -> Examination:
     if not measure or examination.failed:
         return examination
     costs, wrong = tried("params", lambda: tuple(Costs(pipeline.stages, params, extents)))
-    needed = sum(cost.bytes for cost in costs or ()) * (2 if pipeline.copies else 1)
-    if needed > free_bytes(pipeline.cache):
-        text = f"about {needed / GIB:.0f} GiB of artifacts, {free_bytes(pipeline.cache) / GIB:.0f} free; make room"
+    needed = sum(cost.bytes for cost in costs or ()) * (2 if copies else 1)
+    if needed > free:
+        text = f"about {needed / GIB:.0f} GiB of artifacts, {free / GIB:.0f} free; make room"
         wrong.append(Finding("error", "machine", text))
     return Examination((*findings, *wrong), costs or ())

@@ -1,7 +1,11 @@
-"""How fast this machine is, measured on random pictures: a backbone's passes, a selective search, a dense CRF."""
+"""How fast this machine is, measured on random pictures.
 
+Backbones, heads on cached features, DDT's components, features of proposals, selective search and dense CRF.
+"""
+
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -11,10 +15,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from wsol_core.backbones.create import Backbone, BackboneParams, create_backbone
+from wsol_core.backbones.create import BackboneParams, create_backbone
 from wsol_core.core.crf_params import CRFParams
 from wsol_core.data.images import decode
+from wsol_core.detection.box_tensors import bits
+from wsol_core.detection.proposal_features import ProposalFeatureNetwork, ProposalFeatureParams
 from wsol_core.engine.devices import Precision, launch
+from wsol_core.engine.features import FeatureParams, FrozenBackbone, Shape, frozen_backbone
+from wsol_core.engine.recipe import find_recipe
+from wsol_core.engine.training_params import NetworkParams
+from wsol_core.methods.ddt.principal_component import Moments, block_component
 from wsol_core.proposals.selective_search import SearchParams, selective_search
 from wsol_core.refinement.crf import mean_field
 
@@ -22,6 +32,10 @@ SECONDS = 0.5
 """A measurement repeats its work for this long, after one run that does not count."""
 PIXELS = 8 * 224**2
 """Of a batch on a CPU; a GPU gets eight times as many."""
+ROWS = 16
+"""Images in a batch of features."""
+PROPOSALS = 64
+"""Of the picture that is described."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +56,11 @@ class Speed:
     Attributes:
         rate: images per second.
         strides: of the backbone's levels, shallow to deep.
-        width: channels of the deepest.
         parameters: how many.
     """
 
     rate: float
     strides: tuple[int, ...]
-    width: int
     parameters: int
 
 
@@ -77,11 +89,104 @@ def pass_speed(work: Pass) -> Speed:
 
     network.train(work.training)
     parameters = sum(each.numel() for each in backbone.parameters())
-    return Speed(batch / _seconds(run), _strides(backbone), backbone.channels[-1], parameters)
+    return Speed(batch / _seconds(run), tuple(backbone.strides), parameters)
 
 
-def _strides(backbone: Backbone) -> tuple[int, ...]:
-    return tuple(backbone.strides)
+@cache
+def store_shapes(features: FeatureParams) -> tuple[Shape, ...]:
+    """`(C, h, w)` of each level of a feature store, from a blank picture.
+
+    Raises:
+        InputError: there is no such backbone, or not with these levels.
+    """
+    backbone = frozen_backbone(without_weights(features))
+    with torch.no_grad():
+        levels = backbone(torch.zeros((1, 3, features.side, features.side), dtype=torch.uint8))
+    return tuple((level.shape[1], level.shape[2], level.shape[3]) for level in levels)
+
+
+def without_weights(features: FeatureParams) -> FeatureParams:
+    """The same maps of a backbone with random weights, in float32."""
+    bare = features.backbone.model_copy(update={"weights": "none"})
+    return features.model_copy(update={"backbone": bare, "precision": "32-true"})
+
+
+@cache
+def head_speed(params: NetworkParams, features: FeatureParams, classes: int, training: bool) -> float:
+    """Rows of a feature store that the heads of a network see in a second, forward alone or with a step of SGD."""
+    fabric, shapes = launch("32-true"), store_shapes(features)
+    own = params.on_features(without_weights(features))
+    network = find_recipe(own.method, own.network).build(own, classes)
+    fabric.to_device(network)
+    assert isinstance(network.backbone, FrozenBackbone)
+    network.backbone.shapes = shapes
+    rows = fabric.to_device(torch.rand(ROWS, sum(math.prod(shape) for shape in shapes)).to(torch.float16))
+    optimizer = torch.optim.SGD(network.parameters(), 1e-6, momentum=0.9)
+
+    def run() -> None:
+        with torch.set_grad_enabled(training):
+            answer = torch.stack([each.float().mean() for each in _tensors(network(rows))]).sum()
+        if answer.requires_grad:
+            _step(answer, optimizer)
+        float(answer.detach())
+
+    network.train(training)
+    return ROWS / _seconds(run)
+
+
+@dataclass(frozen=True)
+class Description:
+    """Seconds that the features of proposals take, for a picture and for each of its proposals, and their width."""
+
+    picture: float
+    proposal: float
+    width: int
+
+
+@cache
+def description(params: ProposalFeatureParams) -> Description:
+    """How long a frozen network takes to describe proposals.
+
+    Raises:
+        InputError: there is no such backbone, or it cannot be divided at the level.
+    """
+    fabric = launch(params.precision)
+    bare = params.backbone.model_copy(update={"weights": "none"})
+    network = ProposalFeatureNetwork(create_backbone(bare, params.output_stride), params)
+    fabric.to_device(network.eval().to(memory_format=torch.channels_last))
+    picture = torch.zeros((1, 3, params.image_side, params.image_side), dtype=torch.uint8)
+    image = fabric.to_device(picture.contiguous(memory_format=torch.channels_last))
+    boxes = fabric.to_device(bits(torch.tensor([0.25, 0.25, 0.75, 0.75]).expand(1, PROPOSALS, 4)))
+
+    @torch.no_grad()
+    def seconds(run: Callable[[], object]) -> float:
+        with fabric.autocast():
+            return _seconds(run)
+
+    whole, alone = seconds(lambda: network(image, boxes).sum().item()), seconds(lambda: network.backbone(image))
+    return Description(alone, max(0.0, whole - alone) / PROPOSALS, network.width)
+
+
+def _tensors(answer: object) -> Iterator[Tensor]:
+    """All tensors in what a network says."""
+    if isinstance(answer, Tensor):
+        yield answer
+    elif isinstance(answer, list | tuple):
+        for each in answer:
+            yield from _tensors(each)
+
+
+@cache
+def component_seconds(shape: Shape) -> float:
+    """Seconds that DDT's components take for the features `(C, h, w)` of an image: of its class and of all images."""
+    features = torch.rand(ROWS, *shape)
+    moments = Moments(shape[0])
+
+    def run() -> None:
+        block_component(features)
+        moments.add(features)
+
+    return _seconds(run) / ROWS
 
 
 def _step(answer: Tensor, optimizer: torch.optim.Optimizer) -> None:

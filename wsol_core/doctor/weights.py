@@ -41,11 +41,14 @@ def check_weights(params: Block) -> list[Finding]:
 
 
 def backbones(content: object, place: str = "") -> Iterator[tuple[str, BackboneParams]]:
-    """All backbones in parameters, at any depth, each with its dotted key."""
+    """All backbones in parameters that have an effect, at any depth, each with its dotted key."""
     if isinstance(content, BackboneParams):
         yield place, content
         return
-    fields = {name: getattr(content, name) for name in type(content).model_fields} if isinstance(content, Block) else {}
+    fields = {}
+    if isinstance(content, Block):
+        idle = content.idle_fields()
+        fields = {name: getattr(content, name) for name in type(content).model_fields if name not in idle}
     for name, value in (content if isinstance(content, Mapping) else fields).items():
         yield from backbones(value, f"{place}.{name}".removeprefix("."))
 
