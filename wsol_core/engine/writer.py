@@ -60,7 +60,7 @@ def read_rows_of(features: FeatureStore, network: TrainedNetwork) -> None:
         InputError: it was trained on other features.
     """
     trained, backbone = network.params.features, network.model.backbone
-    same: dict[str, Any] = {key: True for key in ("output_stride", "levels", "side")}
+    same: dict[str, Any] = dict.fromkeys(("output_stride", "levels", "side"), True)
     same["backbone"] = {"name", "frozen_batch_norm"}
     if trained is None or trained.model_dump(include=same) != features.params.model_dump(include=same):
         raise InputError(f"{features.path}: other features than the network was trained on; train it again")
