@@ -66,7 +66,7 @@ def run_ddt(count: int, per_class: int, scope: Literal["class", "dataset"]) -> N
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "features.h5"
         run_features(count, path)
-        params = DDTParams.model_validate({"sees": str(path), "resolution": 112})
+        params = DDTParams.model_validate({"sees": str(path), "resolution": 28})
         labels, everyone = np.arange(count) // per_class, np.ones(count, dtype=np.bool_)
         with FeatureStore(path) as store:
             source = Source(store, store.reader(launch("32-true"), ready_index(count)))

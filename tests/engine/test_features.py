@@ -93,7 +93,7 @@ def test_rows_are_the_backbones_levels_of_every_view(project: ImageIndex) -> Non
         assert store.image_ids == table["image_id"].tolist()
         assert store.row_shape == (3, 16 * 64 + 24 * 16)
         rows = torch.cat(list(store.reader(launch("32-true"), project).read(range(24))))
-        for number, view in enumerate(("plain", "mirrored", "turned")):
+        for number, view in enumerate(store.params.views):
             for level, expected in enumerate(backbone(view_of(images, view))):
                 torch.testing.assert_close(store.level(rows, level)[:, number], expected, atol=2e-3, rtol=2e-3)
         with pytest.raises(InputError, match="none of number -3"):

@@ -161,8 +161,8 @@ class FeatureStore:
         sizes = [math.prod(shape) for shape in self.shapes]
         if not -len(sizes) <= number < len(sizes):
             raise InputError(f"{self.path}: has {len(sizes)} levels, none of number {number}; see `features`")
-        part = rows.split(sizes, dim=2)[number]
-        return part.float().unflatten(2, self.shapes[number])
+        part = torch.split(rows, sizes, dim=2)[number]
+        return part.float().reshape(*part.shape[:2], *self.shapes[number])
 
     def close(self) -> None:
         """Close the file."""

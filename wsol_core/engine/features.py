@@ -108,8 +108,8 @@ def pack(levels: Sequence[Tensor]) -> Tensor:
 
 def unpack(rows: Tensor, shapes: Sequence[Shape]) -> list[Tensor]:
     """Levels `(B, C, h, w)` float32 of rows `(B, D)`."""
-    parts = rows.split([math.prod(shape) for shape in shapes], dim=1)
-    return [part.float().unflatten(1, shape) for part, shape in zip(parts, shapes, strict=True)]
+    parts = torch.split(rows, [math.prod(shape) for shape in shapes], dim=1)
+    return [part.float().reshape(-1, *shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
 def frozen_backbone(params: FeatureParams) -> FrozenBackbone:

@@ -2,6 +2,7 @@
 
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from lightning_fabric import Fabric
@@ -59,7 +60,8 @@ def read_rows_of(features: FeatureStore, network: TrainedNetwork) -> None:
         InputError: it was trained on other features.
     """
     trained, backbone = network.params.features, network.model.backbone
-    same = {"backbone": {"name", "frozen_batch_norm"}, "output_stride": True, "levels": True, "side": True}
+    same: dict[str, Any] = dict.fromkeys(("output_stride", "levels", "side"), True)
+    same["backbone"] = {"name", "frozen_batch_norm"}
     if trained is None or trained.model_dump(include=same) != features.params.model_dump(include=same):
         raise InputError(f"{features.path}: other features than the network was trained on; train it again")
     assert isinstance(backbone, FrozenBackbone)

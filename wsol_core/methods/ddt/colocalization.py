@@ -222,7 +222,8 @@ class Colocalizer:
 
 def projections(component: Component, features: Tensor, views: Sequence[View]) -> Tensor:
     """Projections `(B, V, h, w)` of features `(B, V, C, h, w)`, each view turned back to the plain one."""
-    found = component.project(features.flatten(0, 1)).unflatten(0, features.shape[:2])
+    found = component.project(features.flatten(0, 1))  # (B * V, h, w)
+    found = found.reshape(*features.shape[:2], *found.shape[1:])
     return torch.stack([view_of(found[:, number], view) for number, view in enumerate(views)], dim=1)
 
 

@@ -51,9 +51,9 @@ def pseudo_mask(scores: npt.NDArray[np.floating], params: PseudoMaskParams) -> n
     if params.shape == "box":
         box = np.array([largest_component_box(mask)], dtype=np.float32)
         height, width = (np.array([extent]) for extent in scores.shape)
-        return rasterize(box, width, height, side)[0].astype(np.float32)
+        return np.asarray(rasterize(box, width, height, side)[0], dtype=np.float32)
     shares = area_shares(largest_component(mask), side)
-    return shares if params.soft else (shares >= min(0.5, shares.max())).astype(np.float32)
+    return shares if params.soft else np.asarray(shares >= min(0.5, shares.max()), dtype=np.float32)
 
 
 def area_shares(mask: npt.NDArray[np.bool_], side: int) -> npt.NDArray[np.float32]:
@@ -65,7 +65,7 @@ def area_shares(mask: npt.NDArray[np.bool_], side: int) -> npt.NDArray[np.float3
     """
     height, width = mask.shape
     covered = _overlaps(height, side) @ mask @ _overlaps(width, side).T  # whole numbers, up to h * w
-    return (covered / mask.size).astype(np.float32)
+    return np.asarray(covered / mask.size, dtype=np.float32)
 
 
 @lru_cache(maxsize=4)
@@ -74,4 +74,4 @@ def _overlaps(pixels: int, side: int) -> npt.NDArray[np.float64]:
     cells, marks = np.arange(side + 1) * pixels, np.arange(pixels + 1) * side
     ends = np.minimum(cells[1:, None], marks[None, 1:])
     starts = np.maximum(cells[:-1, None], marks[None, :-1])
-    return np.maximum(ends - starts, 0).astype(np.float64)
+    return np.asarray(np.maximum(ends - starts, 0), dtype=np.float64)
