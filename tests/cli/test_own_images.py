@@ -18,11 +18,11 @@ from wsol_core.datasets.scenes import DemoParams
 
 CLASSES = ["bird", "fruit", "vehicle"]
 SMALL = {
-    "ddt": {"image_side": 224},
+    "features": {"frozen": {"side": 224}},
     "pseudo_masks": {"resolution": 7},
     "networks": {
-        "foreground": {"training": {"epochs": 2, "batch": 16, "image_side": 112, "resize": 0}},
-        "segmentation-foreground": {"training": {"epochs": 1, "batch": 16, "image_side": 112}},
+        "foreground": {"training": {"epochs": 12}},
+        "segmentation-foreground": {"training": {"epochs": 4}},
     },
     "gaussian_labels": {"gaussian-foreground": {"resolution": 28}},
     "calibrate": {"step": 0.1},
@@ -58,7 +58,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_sixty_photographs_to_boxes(photographs: Path, tmp_path: Path) -> None:
-    project = copy_project(tmp_path / "project")
+    project = copy_project(tmp_path / "project", "tiny")
     preset = project / "presets/folder.yaml"
     preset.write_text(yaml.safe_dump(merge(yaml.safe_load(preset.read_text()), SMALL)))
     work = partial(run, project, XDG_CONFIG_HOME=str(tmp_path / "config"))

@@ -16,7 +16,8 @@ SOURCES = sorted(path for folder in ("wsol_core", "stages") for path in (ROOT / 
 PACKAGES = sorted(path.parent.name for path in (ROOT / "wsol_core").glob("*/__init__.py"))
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 WITH_TORCH = {
-    "ddt_boxes", "gaussian_labels", "train", "maps", "transfer", "proposal_features", "train_detector", "detect",
+    "features", "ddt_boxes", "gaussian_labels", "train", "maps", "transfer", "proposal_features", "train_detector",
+    "detect",
 }  # fmt: skip
 METHODS = sorted(path.parent.name for path in ROOT.glob("wsol_core/methods/*/recipe.py"))
 COMMANDS = {"prediction", "export", "inspect", "configuration", "doctor", "ablations", "cli"}

@@ -12,6 +12,8 @@ import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from wsol_core.core.boxes import rasterize
+from wsol_core.core.errors import InputError
+from wsol_core.core.map_store import MapStore
 from wsol_core.core.params import Block
 from wsol_core.core.regions import largest_component, largest_component_box
 
@@ -36,6 +38,18 @@ class PseudoMaskParams(Block):
         if self.soft and self.shape == "box":
             raise ValueError("soft: of no effect on the shape box; take the shape component, or leave it out")
         return self
+
+
+def refuse_several(maps: MapStore) -> None:
+    """Refuse a store with several maps of an image.
+
+    Raises:
+        InputError: one has; it is named.
+    """
+    ids = maps.image_ids
+    twice = np.flatnonzero(ids[1:] == ids[:-1])
+    if len(twice):
+        raise InputError(f"{maps.path}: several maps of image {ids[twice[0]]!r}; name a method that gives one of each")
 
 
 def pseudo_mask(scores: npt.NDArray[np.floating], params: PseudoMaskParams) -> npt.NDArray[np.float32]:
