@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from wsol_core.core.errors import InputError, run_stage
+from wsol_core.core.errors import run_stage
 from wsol_core.core.map_store import CLASS_AGNOSTIC, Kind, MapStore, create
 from wsol_core.core.params import load
-from wsol_core.methods.wsfl.pseudo_masks import PseudoMaskParams, pseudo_mask
+from wsol_core.methods.wsfl.pseudo_masks import PseudoMaskParams, pseudo_mask, refuse_several
 
 DATA = Path("data/localization")
 
@@ -24,18 +24,6 @@ def main() -> None:
         for rows in maps.batches():
             masks = np.stack([pseudo_mask(scores, params) for scores in maps[rows]])
             writer.append(maps.image_ids[rows].tolist(), [CLASS_AGNOSTIC] * len(masks), masks)
-
-
-def refuse_several(maps: MapStore) -> None:
-    """Refuse a store with several maps of an image.
-
-    Raises:
-        InputError: one has; it is named.
-    """
-    ids = maps.image_ids
-    twice = np.flatnonzero(ids[1:] == ids[:-1])
-    if len(twice):
-        raise InputError(f"{maps.path}: several maps of image {ids[twice[0]]!r}; name a method that gives one of each")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from wsol_core.core.boxes import rasterize
+from wsol_core.core.errors import InputError
+from wsol_core.core.map_store import MapStore
 from wsol_core.core.params import Block
 from wsol_core.core.regions import largest_component, largest_component_box
 
@@ -54,6 +56,18 @@ def pseudo_mask(scores: npt.NDArray[np.floating], params: PseudoMaskParams) -> n
         return np.asarray(rasterize(box, width, height, side)[0], dtype=np.float32)
     shares = area_shares(largest_component(mask), side)
     return shares if params.soft else np.asarray(shares >= min(0.5, shares.max()), dtype=np.float32)
+
+
+def refuse_several(maps: MapStore) -> None:
+    """Refuse a store with several maps of an image.
+
+    Raises:
+        InputError: one has; it is named.
+    """
+    ids = maps.image_ids
+    twice = np.flatnonzero(ids[1:] == ids[:-1])
+    if len(twice):
+        raise InputError(f"{maps.path}: several maps of image {ids[twice[0]]!r}; name a method that gives one of each")
 
 
 def area_shares(mask: npt.NDArray[np.bool_], side: int) -> npt.NDArray[np.float32]:
