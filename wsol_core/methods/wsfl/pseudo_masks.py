@@ -70,18 +70,6 @@ def pseudo_mask(scores: npt.NDArray[np.floating], params: PseudoMaskParams) -> n
     return shares if params.soft else np.asarray(shares >= min(0.5, shares.max()), dtype=np.float32)
 
 
-def refuse_several(maps: MapStore) -> None:
-    """Refuse a store with several maps of an image.
-
-    Raises:
-        InputError: one has; it is named.
-    """
-    ids = maps.image_ids
-    twice = np.flatnonzero(ids[1:] == ids[:-1])
-    if len(twice):
-        raise InputError(f"{maps.path}: several maps of image {ids[twice[0]]!r}; name a method that gives one of each")
-
-
 def area_shares(mask: npt.NDArray[np.bool_], side: int) -> npt.NDArray[np.float32]:
     """The share of each of `side x side` cells that a mask `(h, w)` covers, float32 in [0, 1]; of halves exactly .5.
 
