@@ -46,7 +46,8 @@ class NormNet(OnBackbone):
 
     def forward(self, images: Tensor) -> Tensor:
         """The norms as shares of each map's largest; zeros where all are 0."""
-        norms = self.backbone(images)[self.level].float().norm(dim=1)  # (B, C, h, w) to (B, h, w)
+        features: Tensor = self.backbone(images)[self.level].float()
+        norms = torch.linalg.vector_norm(features, dim=1)  # (B, C, h, w) to (B, h, w)
         return norms / norms.amax((1, 2), keepdim=True).clamp_min(TINY)
 
 

@@ -50,14 +50,14 @@ def average(first: MapStore, second: MapStore, writer: MapWriter) -> None:
     """
     height, width = finest(first, second)
     for rows in first.batches():
-        keys = list(zip(first.image_ids[rows].tolist(), first.labels[rows].tolist(), strict=True))
-        others = [second.find(*key) for key in keys]
-        for (image_id, label), other in zip(keys, others, strict=True):
+        ids, labels = first.image_ids[rows].tolist(), first.labels[rows].tolist()
+        means = []
+        for image_id, label, one in zip(ids, labels, first[rows], strict=True):
+            other = second.find(image_id, label)
             if other is None:
                 raise InputError(f"{second.path}: no map of image {image_id!r} for label {label}; make the maps again")
-        pairs = zip(first[rows], others, strict=True)
-        means = [(upsample(one, height, width) + upsample(other, height, width)) / 2 for one, other in pairs]
-        writer.append(*map(list, zip(*keys, strict=True)), np.stack(means))
+            means.append(np.mean([upsample(one, height, width), upsample(other, height, width)], axis=0))
+        writer.append(ids, labels, np.stack(means))
 
 
 def _refuse_different(first: MapStore, second: MapStore) -> None:
