@@ -63,20 +63,23 @@ def test_data_sets_and_evaluations_on_demand() -> None:
 
 
 CHAIN = """\
-ddt_boxes
-  pseudo_masks
-    foreground [wsfl]
-      gaussian-foreground [gaussian_labels]
-        segmentation-foreground [spol]
-          localize  <- ddt_boxes, cam, gaussian-cam, foreground, segmentation-cam
-      score_proposals  <- proposals
-        oicr [detector]  <- proposals
-cam [spol]
-  gaussian-cam [gaussian_labels]
-    segmentation-cam [spol]
-classifier [classifier]
+frozen [features]
+  ddt_boxes
+    pseudo_masks
+      foreground [wsfl]  <- frozen
+        gaussian-foreground [gaussian_labels]
+          segmentation-foreground [spol]  <- frozen
+            localize  <- ddt_boxes, norm, cam, gaussian-cam, foreground, segmentation-cam
+        score_proposals  <- proposals
+          oicr [detector]  <- proposals, lite0
+  norm [norm]
+  cam [spol]
+    gaussian-cam [gaussian_labels]
+      segmentation-cam [spol]  <- frozen
+  classifier [classifier]
 selective-search [selective_search]
   proposals
+    lite0 [proposal_features]
 """
 
 

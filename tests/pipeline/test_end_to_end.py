@@ -287,7 +287,7 @@ def test_clean_run_of_cold_processes_elsewhere_gives_the_same_hashes(whole: Path
 @pytest.mark.parametrize(
     ("edit", "expected"),
     [
-        (("otsu: 0.75", "otsou: 0.75"), "ddt.otsou: unknown key; did you mean 'otsu'?"),
+        (("otsu: 1.0", "otsou: 1.0"), "ddt.otsou: unknown key; did you mean 'otsu'?"),
         (("scope: class", "scope: klass"), "ddt.scope"),
         (("second: data/localization/features/frozen.h5", "second: frozen.h5"), "frozen.h5: not a readable feature"),
     ],

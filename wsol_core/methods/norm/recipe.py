@@ -48,7 +48,8 @@ class NormNet(OnBackbone):
         """The norms as shares of each map's largest; zeros where all are 0."""
         features: Tensor = self.backbone(images)[self.level].float()
         norms = torch.linalg.vector_norm(features, dim=1)  # (B, C, h, w) to (B, h, w)
-        return norms / norms.amax((1, 2), keepdim=True).clamp_min(TINY)
+        shares: Tensor = norms / norms.amax((1, 2), keepdim=True).clamp_min(TINY)
+        return shares
 
 
 def norm_maps(model: nn.Module, images: Tensor, _: Tensor) -> Tensor:
