@@ -109,7 +109,7 @@ def choose_precision(wanted: Precision, device: str) -> Chosen:
             return Chosen("32-true", "WSOL_PRECISION")
         raise InputError(f"WSOL_PRECISION={forced}: is neither bf16-mixed nor 32-true; unset it or name one of them")
     if wanted == "32-true":
-        return Chosen("32-true", "the parameters ask for it")
+        return Chosen("32-true", "asked for")
     return _bfloat16_on(device)
 
 

@@ -64,7 +64,7 @@ class FrozenBackbone(Backbone):
     """Chosen feature maps of a frozen network, rounded to float16: of images, or as a store keeps them.
 
     Attributes:
-        shapes: `(C, h, w)` of each level in a store's rows; empty until `read_rows` names them.
+        shapes: `(C, h, w)` of each level in the rows of a store, set by whoever reads one; empty for images alone.
     """
 
     def __init__(self, params: FeatureParams) -> None:
