@@ -38,7 +38,7 @@ from wsol_core.methods.two_phase.phases import (
     suppression_mask,
     weighted_maps,
 )
-from wsol_core.methods.two_phase.voting import vote
+from wsol_core.methods.two_phase.voting import average, finest, vote
 
 SMALL = BackboneParams(name="mobilenetv3_small_050", weights="none")
 TRAINING = TrainingParams(epochs=1, batch=4, lr_backbone=0.01, lr_head=0.01, image_side=64)
@@ -261,6 +261,39 @@ def test_voting_takes_the_greater_weighted_map_eq_5(tmp_path: Path) -> None:
 def test_stores_that_differ_cannot_vote(tmp_path: Path, second: Rows, said: str) -> None:
     with pytest.raises(InputError, match=said):
         voted(tmp_path, [("a", 0, [[1.0, 0]])], second)
+
+
+def averaged(folder: Path, first: Rows, second: Rows) -> MapStore:
+    stores = [MapStore(write_store(folder / f"{n}.h5", rows)) for n, rows in enumerate((first, second))]
+    with create(folder / "both.h5", Kind.SCORE, *finest(*stores)) as writer:
+        average(stores[0], stores[1], writer)
+    return MapStore(folder / "both.h5")
+
+
+def test_mean_of_a_map_per_label_and_a_class_agnostic_one(tmp_path: Path) -> None:
+    first: Rows = [("a", 0, [[1.0, 0.5]]), ("a", 2, [[0, 0]])]
+    second: Rows = [("a", -1, [[0.5, 0]])]
+    with averaged(tmp_path, first, second) as both:
+        assert both.find("a", 0).tolist() == [[0.75, 0.25]]  # type: ignore[union-attr]
+        assert both.find("a", 2).tolist() == [[0.25, 0]]  # type: ignore[union-attr]
+        assert both.labels.tolist() == [0, 2]
+
+
+def test_the_coarser_of_two_maps_is_enlarged_for_their_mean(tmp_path: Path) -> None:
+    """One cell of .5 is .5 everywhere; whichever comes first, the mean has the finer resolution."""
+    fine: Rows = [("a", -1, [[1.0, 0], [0.5, 0.25]])]
+    coarse: Rows = [("a", -1, [[0.5]])]
+    for number, (first, second) in enumerate(((fine, coarse), (coarse, fine))):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        with averaged(folder, first, second) as both:
+            assert both[0].tolist() == [[0.75, 0.25], [0.5, 0.375]]
+
+
+def test_no_mean_without_the_second_map(tmp_path: Path) -> None:
+    for second in ([("b", -1, [[1.0]])], [("a", 1, [[1.0]])]):
+        with pytest.raises(InputError, match=r"1\.h5: no map of image 'a' for label 0; make the maps again"):
+            averaged(tmp_path, [("a", 0, [[1.0]])], second)
 
 
 # ---------------------------------------------------------------- targets
