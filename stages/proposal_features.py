@@ -1,4 +1,4 @@
-"""Proposals -> features of each from a frozen network, for linear detectors. Usage: proposal_features NAME."""
+"""Proposals -> features of each cut out of cached feature maps, for linear detectors. Usage: proposal_features NAME."""
 
 from pathlib import Path
 

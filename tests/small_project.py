@@ -32,5 +32,5 @@ def write_set(index: ImageIndex, name: str = "localization") -> None:
 def run_network(name: str, set_name: str = "localization") -> Path:
     """Train a network and write its outputs for a data set; returns their folder."""
     train.main(name)
-    maps.main(name, set_name)
+    maps.main(name, set_name, f"data/{set_name}/index.parquet")
     return Path("data", set_name, "outputs", name)

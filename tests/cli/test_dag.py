@@ -66,7 +66,7 @@ CHAIN = """\
 frozen [features]
   ddt_boxes
     pseudo_masks
-      foreground [wsfl]  <- frozen
+      foreground [wsfl]  <- frozen, frozen-detection
         gaussian-foreground [gaussian_labels]
           segmentation-foreground [spol]  <- frozen
             localize  <- ddt_boxes, norm, cam, gaussian-cam, foreground, segmentation-cam
@@ -77,9 +77,10 @@ frozen [features]
     gaussian-cam [gaussian_labels]
       segmentation-cam [spol]  <- frozen
   classifier [classifier]
+frozen-detection [features]
 selective-search [selective_search]
   proposals
-    lite0 [proposal_features]
+    lite0 [proposal_features]  <- frozen-detection
 """
 
 

@@ -377,6 +377,7 @@ def test_each_network_of_a_preset_is_of_use(name: str) -> None:
     learnt = {Path(entry.learns_from).stem for entry in params.networks.values()}
     assert {*targets, *params.cues, *params.oracle_masks} <= learnt
     seen = {params.ddt.sees, params.ddt.second, *(entry.sees for entry in params.networks.values())}
+    seen |= {entry.sees for entry in params.proposal_features.values()}
     assert {f"data/{entry.set}/features/{name}.h5" for name, entry in params.features.items()} <= seen
     described = {f"data/detection/proposal_features/{name}.h5" for name in params.proposal_features}
     assert described <= {entry.sees for entry in params.detectors.values()}

@@ -1,4 +1,4 @@
-"""Features of proposals from a frozen network, their store, and the detector of linear heads on them."""
+"""Features of proposals, their store, and the detector of linear heads on them."""
 
 import hashlib
 from pathlib import Path
@@ -16,8 +16,7 @@ from torch.nn import functional
 from stages import detect as detect_stage
 from stages import proposal_features as features_stage
 from stages import train_detector as train_stage
-from wsol_core.backbones.create import Backbone, BackboneParams, create_backbone
-from wsol_core.backbones.stages_behind import divide_at
+from tests.feature_files import write_store
 from wsol_core.core.boxes import BOX_COLUMNS
 from wsol_core.core.errors import InputError
 from wsol_core.core.files import read_table, write_table
@@ -29,10 +28,11 @@ from wsol_core.detection.infer_linear import detect_by_features
 from wsol_core.detection.linear_detector import LinearDetector, LinearDetectorParams, ProposalPairs, features_of
 from wsol_core.detection.postprocess import PostprocessParams
 from wsol_core.detection.proposal_features import (
-    ProposalFeatureNetwork,
     ProposalFeatureParams,
     ProposalFeatureStore,
-    aligned_regions,
+    box_means,
+    describe,
+    widened,
     write_proposal_features,
 )
 from wsol_core.detection.proposal_targets import ProposalTargets, relative_proposals
@@ -41,26 +41,12 @@ from wsol_core.engine.checkpoints import save_checkpoint
 from wsol_core.engine.training import parameter_groups
 from wsol_core.engine.training_params import FitParams
 
-BACKBONE = BackboneParams(name="efficientnet_lite0", weights="none")
-FEATURES = ProposalFeatureParams(backbone=BACKBONE, level=-4, cells=4, image_side=32, precision="32-true")
+FEATURES = ProposalFeatureParams(sees="data/detection/features/frozen.h5", cells=2)
+CHANNELS, WIDTH = 5, 5 * (1 + 1 + 4) + 2
 LEARNING = FitParams(epochs=2, batch=4, lr_head=0.05)
 CELLS = torch.tensor([[0, 0, 0.5, 0.5], [0, 0, 0.5, 0.45], [0.5, 0.5, 1, 1], [0.5, 0, 1, 0.5]])
 BOXES = [(0, 0, 64, 48), (7, 7, 7, 40), (10, 10, 40, 40), (20, 5, 60, 45)]
 """In pictures of 64x48 pixels; the second has no area."""
-
-
-def create(name: str = "efficientnet_lite0", seed: int = 0) -> Backbone:
-    torch.manual_seed(seed)
-    return create_backbone(BackboneParams(name=name, weights="none")).eval()
-
-
-def feature_network(**change: Any) -> ProposalFeatureNetwork:
-    return ProposalFeatureNetwork(create(), FEATURES.model_copy(update=change)).eval()
-
-
-def noise(count: int) -> Tensor:
-    generator = torch.Generator().manual_seed(0)
-    return torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8, generator=generator)
 
 
 def proposals_of(index: ImageIndex) -> pd.DataFrame:
@@ -71,92 +57,113 @@ def proposals_of(index: ImageIndex) -> pd.DataFrame:
     return table.astype(dict.fromkeys([*BOX_COLUMNS, "score"], np.float32) | {"label": np.int32})
 
 
-# The network in two
+# Features of a box
 
 
-@pytest.mark.parametrize("name", ["efficientnet_lite0", "vgg16"])
-@pytest.mark.parametrize("level", [-5, -2])
-def test_a_divided_backbone_is_the_whole_one(name: str, level: int) -> None:
-    """The stages behind a level, run on its features, give the last level's."""
-    backbone, images = create(name), torch.rand(1, 3, 64, 64)
-    with torch.no_grad():
-        whole = backbone(images)
-        channels = divide_at(backbone, level)
-        assert len(backbone(images)) == len(whole) + level + 1
-        torch.testing.assert_close(backbone.behind(backbone(images)[-1]), whole[-1])  # type: ignore[operator]
-    assert channels == whole[-1].shape[1]
+def mean_inside(maps: Tensor, box: Tensor) -> Tensor:
+    """The mean of a map over a box in shares, cell by cell, each by the part of it that the box covers: `(C,)`."""
+    rows, columns = maps.shape[1:]
+    total, area = torch.zeros(len(maps)), 0.0
+    for row in range(rows):
+        for column in range(columns):
+            wide = min(float(box[2]) * columns, column + 1) - max(float(box[0]) * columns, column)
+            high = min(float(box[3]) * rows, row + 1) - max(float(box[1]) * rows, row)
+            part = max(0.0, wide) * max(0.0, high)
+            total, area = total + part * maps[:, row, column], area + part
+    return total / area
 
 
-@pytest.mark.parametrize("level", [9, -9])
-def test_a_level_that_is_not_there_is_refused(level: int) -> None:
-    with pytest.raises(InputError, match=f"level {level}: the backbone has 6 levels"):
-        divide_at(create(), level)
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (3, 4), (6, 2)])
+def test_means_are_those_of_a_loop_over_cells(rows: int, columns: int) -> None:
+    maps = torch.randn(CHANNELS, rows, columns, generator=torch.Generator().manual_seed(0))
+    boxes = torch.tensor([[0, 0, 1, 1], [0.1, 0.2, 0.95, 0.6], [0.4, 0.4, 0.41, 0.43], [0.3, 0, 0.55, 1]])
+    expected = torch.stack([mean_inside(maps, box) for box in boxes])
+    torch.testing.assert_close(box_means(maps, boxes), expected)
+    assert not box_means(maps, torch.zeros(1, 4)).any()
 
 
-def test_nothing_stands_behind_the_last_level() -> None:
-    with pytest.raises(InputError, match="no stages behind it"):
-        divide_at(create(), -1)
+def test_features_are_inside_difference_cells_and_size() -> None:
+    """Against the definition, part by part; each part has length 1, and the whole sqrt(D)."""
+    maps = torch.rand(CHANNELS, 4, 6, generator=torch.Generator().manual_seed(0))
+    box = torch.tensor([0.2, 0.3, 0.6, 0.5])
+    (found,) = describe(maps, box[None], FEATURES)
+    inside = mean_inside(maps, box)
+    wide, x, y = torch.tensor([0.04, 0.22, 0.76, 0.58]), 0.4, 0.4
+    area, outer = 0.4 * 0.2, 0.72 * 0.36
+    ring = (mean_inside(maps, wide) * outer - inside * area) / (outer - area)
+    cells = [(0.2, 0.3, x, y), (x, 0.3, 0.6, y), (0.2, y, x, 0.5), (x, y, 0.6, 0.5)]
+    means = [mean_inside(maps, torch.tensor(cell)) for cell in cells]
+    parts = [functional.normalize(part, dim=0) for part in (inside, inside - ring, *means)]
+    expected = torch.cat([*parts, 0.2 * torch.tensor([0.4, 0.2]).log()])
+    torch.testing.assert_close(found, expected / expected.norm() * WIDTH**0.5, atol=1e-3, rtol=1e-3)
+    assert len(found) == FEATURES.width(CHANNELS) == WIDTH
 
 
-def test_regions_by_hand() -> None:
-    boxes = torch.tensor([[[0.25, 0, 0.75, 1], [0, 0, 0, 0]], [[0, 0, 0, 0], [0, 0.5, 1, 1]]])
-    assert aligned_regions(boxes, height=4, width=8).tolist() == [[0, 2, 0, 6, 4], [1, 0, 2, 8, 4]]
+def test_a_box_of_the_whole_picture_has_no_ring_and_a_constant_map_no_difference() -> None:
+    whole, inner = torch.tensor([[0.0, 0, 1, 1]]), torch.tensor([[0.3, 0.3, 0.6, 0.6]])
+    plain = FEATURES.model_copy(update={"cells": 1})
+    for maps, box in ((torch.rand(CHANNELS, 4, 4), whole), (torch.ones(CHANNELS, 4, 4), inner)):
+        (found,) = describe(maps, box, plain)
+        assert found.isfinite().all()
+        assert found[CHANNELS : 2 * CHANNELS].abs().max() < 1.5 * found.abs().max()
+    (found,) = describe(torch.zeros(CHANNELS, 4, 4), inner, plain)
+    assert not found[: 2 * CHANNELS].any()
+    assert describe(torch.rand(CHANNELS, 4, 4), inner[:0], plain).shape == (0, plain.width(CHANNELS))
 
 
-def test_the_box_of_the_whole_picture_has_the_features_of_the_picture() -> None:
-    """A box of all cells, cut out cell by cell, is what the stages see anyway; its mean has length sqrt(D)."""
-    with torch.no_grad():
-        found = feature_network()(noise(1), bits(torch.tensor([[[0.0, 0, 1, 1]]])))
-        expected = create()(noise(1))[-1].mean((2, 3))
-    torch.testing.assert_close(found[0], expected / expected.norm() * expected.shape[1] ** 0.5)
+def test_widened_boxes_stay_in_the_picture() -> None:
+    boxes = torch.tensor([[0.4, 0.4, 0.6, 0.6], [0, 0.9, 0.5, 1]])
+    torch.testing.assert_close(widened(boxes, 2), torch.tensor([[0.3, 0.3, 0.7, 0.7], [0, 0.85, 0.75, 1]]))
 
 
-def test_parts_of_proposals_have_the_same_features_and_gaps_are_zero() -> None:
-    boxes = CELLS.repeat(2, 1, 1)
-    boxes[1, 1] = 0
-    with torch.no_grad():
-        whole, parts = (feature_network(proposals_at_once=count)(noise(2), bits(boxes)) for count in (100, 3))
-    torch.testing.assert_close(whole, parts)
-    assert whole.shape == (2, 4, 1280)
-    assert (whole.norm(dim=2) > 0).tolist() == solid(boxes).tolist()
-
-
-def test_features_of_pictures_without_proposals_are_zeros() -> None:
-    with torch.no_grad():
-        assert not feature_network()(noise(2), bits(torch.zeros(2, 3, 4))).any()
+@pytest.mark.parametrize("sees", ["data/detection/index.parquet", "data/localization/features/a.h5", "../a.h5"])
+def test_what_is_no_store_of_pictures_is_refused(sees: str) -> None:
+    with pytest.raises(ValueError, match="name data/detection/features/NAME"):
+        ProposalFeatureParams(sees=sees)
 
 
 # The store
 
 
+def write_maps_of(index: ImageIndex, folder: Path) -> Tensor:
+    """A feature store of given maps `(N, 1, C, 3, 4)`."""
+    shape = (len(index.table), 1, CHANNELS, 3, 4)
+    maps = torch.rand(shape, generator=torch.Generator().manual_seed(0)).half().float()
+    write_store(folder / FEATURES.sees, index.table["image_id"].tolist(), [maps])
+    return maps
+
+
 @pytest.fixture(name="stored")
-def stored_features(small_index: ImageIndex, tmp_path: Path) -> Path:
+def stored_features(small_index: ImageIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    write_maps_of(small_index, tmp_path)
     path = tmp_path / "features.h5"
     boxes, _ = relative_proposals(proposals_of(small_index), small_index.table, 4)
     write_proposal_features(FEATURES, small_index, boxes, path)
     return path
 
 
-def test_a_store_has_every_proposal_in_its_place(small_index: ImageIndex, stored: Path) -> None:
-    """Batches do not matter: each image's rows are those of the image alone."""
-    from wsol_core.data.images import decode_squashed
-
+def test_a_store_has_every_proposal_in_its_place(small_index: ImageIndex, stored: Path, tmp_path: Path) -> None:
     boxes, _ = relative_proposals(proposals_of(small_index), small_index.table, 4)
-    model = feature_network()
+    maps = write_maps_of(small_index, tmp_path)
     with ProposalFeatureStore(stored) as store:
-        assert store.width == 1280
-        for position, row in enumerate(small_index.table.itertuples()):
-            count = 0 if row.image_id == "03" else 3
-            found = store.find(str(row.image_id), count)
-            assert found.shape == (count, 1280)
+        assert store.width == WIDTH
+        for position, image_id in enumerate(small_index.table["image_id"]):
+            count = 0 if image_id == "03" else 3
+            found = store.find(image_id, count)
+            assert found.shape == (count, WIDTH)
             assert found.dtype == np.float16
-            if count:
-                image = decode_squashed(small_index.root / str(row.path), 32, 32, model.backbone.interpolation)
-                picture = torch.from_numpy(image).permute(2, 0, 1)[None]
-                with torch.no_grad():
-                    alone = model(picture, bits(torch.from_numpy(boxes[position : position + 1])))[0]
-                assert not alone[1].any()
-                np.testing.assert_allclose(found, alone[[0, 2, 3]].numpy(), atol=2e-3, rtol=2e-3)
+            own = torch.from_numpy(boxes[position])
+            alone = describe(maps[position, 0], own[solid(own)], FEATURES)
+            np.testing.assert_allclose(found, alone.numpy(), atol=2e-3, rtol=2e-3)
+
+
+def test_a_level_that_the_features_lack_is_refused(small_index: ImageIndex, stored: Path, tmp_path: Path) -> None:
+    del stored
+    boxes, _ = relative_proposals(proposals_of(small_index), small_index.table, 4)
+    with pytest.raises(InputError, match="has 1 levels, none of number -2"):
+        write_proposal_features(FEATURES.model_copy(update={"level": -2}), small_index, boxes, tmp_path / "none.h5")
+    assert not (tmp_path / "none.h5").exists()
 
 
 def test_more_proposals_than_stored_are_refused(stored: Path) -> None:
@@ -252,7 +259,7 @@ def test_pairs_are_the_stored_rows_with_the_proposals_as_they_are(small_index: I
 
 def test_detections_are_those_of_each_image_alone(small_index: ImageIndex, stored: Path) -> None:
     torch.manual_seed(0)
-    model = LinearDetector(params(max_proposals=3), 1280, classes=2)
+    model = LinearDetector(params(max_proposals=3), WIDTH, classes=2)
     table = proposals_of(small_index)
     selection = PostprocessParams(overlap=1.0, detections=100)
     with ProposalFeatureStore(stored) as store:
@@ -278,6 +285,7 @@ def test_detections_are_those_of_each_image_alone(small_index: ImageIndex, store
 def write_workspace(folder: Path, index: ImageIndex, method: str) -> None:
     data = folder / "data" / "detection"
     write_index(data / "index.parquet", index)
+    write_maps_of(index, folder)
     table = proposals_of(index)
     write_table(data / "proposals.parquet", table)
     write_table(data / "objectness" / "foreground.parquet", table)

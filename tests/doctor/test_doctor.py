@@ -19,7 +19,6 @@ from wsol_core.configuration.parameters import Parameters, read_parameters
 from wsol_core.configuration.presets import preset_parameters
 from wsol_core.core.crf_params import CRFParams
 from wsol_core.core.errors import InputError
-from wsol_core.detection.proposal_features import ProposalFeatureParams
 from wsol_core.doctor import costs, data_sets, weights
 from wsol_core.doctor.costs import Costs
 from wsol_core.doctor.examination import examine
@@ -30,12 +29,10 @@ from wsol_core.doctor.outputs import made_files
 from wsol_core.doctor.parameters import check_parameters
 from wsol_core.doctor.pipeline import Stage, read_pipeline, unmade_inputs
 from wsol_core.doctor.speed import (
-    Description,
     Pass,
     Speed,
     component_seconds,
     crf_seconds,
-    description,
     head_speed,
     pass_speed,
     search_seconds,
@@ -207,7 +204,7 @@ def test_only_living_processes_hold_the_lock() -> None:
 
 def with_data(**sets: object) -> Parameters:
     return Parameters.model_validate(
-        yaml.safe_load(DEMO) | {"data": sets, "transfer": {}, "objectness": {}, "report": {}}
+        yaml.safe_load(DEMO) | {"data": sets, "features": {}, "transfer": {}, "objectness": {}, "report": {}}
     )
 
 
@@ -352,8 +349,6 @@ def test_speeds_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("norm", "foreground", "cam", "classifier"):
         assert all(head_speed(networks[name], features, 3, training) > 0 for training in (name != "norm", False))
     assert component_seconds((16, 6, 6)) > 0
-    described = description(ProposalFeatureParams(level=-4, cells=4, image_side=64))
-    assert (described.picture > 0, described.proposal >= 0, described.width) == (True, True, 1280)
     with pytest.raises(InputError, match="nearest"):
         pass_speed(Pass("efficientnet_lite9", 32, 32, False, "32-true"))
     search = SearchParams(mode="fast", longest_side=40)
@@ -378,7 +373,6 @@ def speeds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(costs, "pass_speed", known_speed)
     monkeypatch.setattr(costs, "head_speed", lambda *arguments: HEADS[arguments[3]])
     monkeypatch.setattr(costs, "component_seconds", lambda _: 0.02)
-    monkeypatch.setattr(costs, "description", lambda _: Description(0.05, 0.002, 1280))
     monkeypatch.setattr(costs, "search_seconds", lambda *_: 0.2)
 
 
@@ -401,7 +395,8 @@ def test_networks_on_features_cost_their_heads_alone() -> None:
     assert training.bytes == 4 * 3_400_000
     assert found["train@norm"].seconds == pytest.approx(7 + 720 * row / 1e9)
     assert found["maps@foreground"].seconds == pytest.approx(7 + 1020 / 400 + 1020 * row / 1e9)
-    assert found["transfer@foreground"].seconds == pytest.approx(7 + 640 / 400 + 640 * (1 / 232 + decoding))
+    cells = 1280 * 17**2 * 2
+    assert found["transfer@foreground"].seconds == pytest.approx(7 + 640 / 400 + 640 * cells / 1e9)
     assert found["selective_search@selective-search"].seconds == pytest.approx(2.5 + 640 * 0.2 / 2)
     side = store_shapes(params.features["frozen"])[0][1]
     assert found["maps@cam"].bytes == pytest.approx(2 * 1020 * side**2 + 200 * 1020)
@@ -467,9 +462,9 @@ def test_detectors_cost_passes_or_features_of_proposals() -> None:
     PARAMS.write_text(expand(Parameters.model_validate(content)))
     found = demo_costs()
     described = found["proposal_features@lite0"]
-    assert described.seconds == pytest.approx(7 + 640 * (0.05 + 300 * 0.002 + data_sets.DECODING / 2))
-    assert described.bytes == 2 * 640 * 300 * 1280
-    assert found["train_detector@oicr"].seconds == pytest.approx(7 + 3 * 440 * 0.01)
+    assert described.seconds == pytest.approx(7 + 640 * (0.04 + 2 * 1280 * 17**2 / 1e9))
+    assert described.bytes == 2 * 640 * 300 * (2 * 1280 + 2)
+    assert found["train_detector@oicr"].seconds == pytest.approx(7 + 3 * 440 * 0.015)
     assert found["detect@oicr"].seconds == pytest.approx(7 + 640 * 0.01)
     assert found["train_detector@trained"].formula.startswith("5 epochs x 400 images")
 
@@ -540,7 +535,7 @@ def test_the_estimate_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     done = CliRunner().invoke(app, ["doctor"])
     assert done.exit_code == 1
     assert "set features.frozen.store to never" in done.stdout
-    edit(features={"frozen": {"store": "never"}})
+    edit(features={"frozen": {"store": "never"}, "frozen-detection": {"store": "never"}})
     done = CliRunner().invoke(app, ["doctor"])
     assert done.exit_code == 1
     assert "GiB of artifacts" in done.stdout

@@ -71,7 +71,8 @@ if __name__ == "__main__":
     with pytest.MonkeyPatch.context() as patch:
         use_tiny_backbone(patch)
         for stage, *words in (
-            (features.main, "frozen"), (train.main, "foreground"), (maps.main, "foreground", "localization"),
+            (features.main, "frozen"), (train.main, "foreground"),
+            (maps.main, "foreground", "localization", "data/localization/features/frozen.h5"),
         ):  # fmt: skip
             stage(*words)
             launch("32-true").barrier()  # the next stage starts when all processes of this one have ended

@@ -137,7 +137,7 @@ def test_heads_learn_and_are_the_same_twice_and_without_a_store(name: str, views
         train_stage.main(name)
         loss = np.loadtxt(f"data/models/loss-{name}.csv", delimiter=",", skiprows=1)[:, 1]
         assert loss[-1] < loss[0]
-        maps_stage.main(name, "localization")
+        maps_stage.main(name, "localization", str(STORE))
         tensors = load_network(Path(f"data/models/{name}.safetensors")).model.state_dict()
         heads = b"".join(tensors[key].numpy().tobytes() for key in sorted(tensors))
         outputs = [digest(path) for path in sorted(Path(f"data/localization/outputs/{name}").iterdir())]
@@ -153,9 +153,9 @@ def test_a_network_says_of_images_what_it_says_of_their_features(project: ImageI
     write_params({"views": views})
     features_stage.main("frozen")
     train_stage.main("foreground")
-    maps_stage.main("foreground", "localization")
+    maps_stage.main("foreground", "localization", str(STORE))
     write_index(Path("data/detection/index.parquet"), project)
-    maps_stage.main("foreground", "detection")
+    maps_stage.main("foreground", "detection", "data/detection/index.parquet")
     with (
         MapStore(Path("data/localization/outputs/foreground/maps.h5")) as of_features,
         MapStore(Path("data/detection/outputs/foreground/maps.h5")) as of_images,
@@ -233,7 +233,7 @@ def test_what_does_not_fit_is_one_line(project: ImageIndex) -> None:
     write_params({"side": 64})
     features_stage.main("frozen")
     with pytest.raises(InputError, match="other features than the network was trained on; train it again"):
-        maps_stage.main("foreground", "localization")
+        maps_stage.main("foreground", "localization", str(STORE))
     more = replace(project, table=project.table.assign(image_id=[f"new-{n}" for n in range(24)]))
     with FeatureStore(STORE) as store, pytest.raises(InputError, match="no features of image 'new-0'"):
         store.reader(launch("32-true"), more)
@@ -298,7 +298,7 @@ def test_stores_are_closed_when_stages_end() -> None:
     with FeatureStore(STORE):
         assert opened_files() == [str(STORE)]
     train_stage.main("classifier")
-    maps_stage.main("classifier", "localization")
+    maps_stage.main("classifier", "localization", str(STORE))
     assert not opened_files()
 
 
@@ -381,7 +381,7 @@ def test_every_network_learns_from_features_or_says_that_it_needs_images(name: s
             train_stage.main("net")
         return
     train_stage.main("net")
-    maps_stage.main("net", "localization")
+    maps_stage.main("net", "localization", str(STORE))
     outputs = sorted(Path("data/localization/outputs/net").iterdir())
     assert outputs
     for path in outputs:
@@ -403,7 +403,7 @@ def test_what_is_exported_says_what_the_stage_says(project: ImageIndex, views: l
     write_params({"views": views})
     features_stage.main("frozen")
     train_stage.main("foreground")
-    maps_stage.main("foreground", "localization")
+    maps_stage.main("foreground", "localization", str(STORE))
     write_threshold(Path(), "foreground", 0.5)
     for out in ("model.safetensors", "model.pt2"):
         done = run("export", "model", "--method", "foreground", "--out", out)

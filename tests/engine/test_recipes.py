@@ -95,7 +95,7 @@ def run(name: str, **training: Any) -> Path:
     """Both stages; the folder of outputs."""
     write_params(name, **training)
     train_stage.main("net")
-    maps_stage.main("net", "localization")
+    maps_stage.main("net", "localization", "data/localization/index.parquet")
     return Path("data/localization/outputs/net")
 
 
@@ -173,11 +173,11 @@ def test_another_data_set_gets_class_agnostic_maps_alone(name: str, project: Ima
     network = load_network(Path("data/models/net.safetensors"))
     output = recipe.outputs(network.params, 2).get("maps")
     if output is not None and output.rows == AGNOSTIC:
-        maps_stage.main("net", "detection")
+        maps_stage.main("net", "detection", "data/detection/index.parquet")
         assert [path.name for path in Path("data/detection/outputs/net").iterdir()] == ["maps.h5"]
     else:
         with pytest.raises(InputError, match="its maps are of its own classes"):
-            maps_stage.main("net", "detection")
+            maps_stage.main("net", "detection", "data/detection/index.parquet")
 
 
 @pytest.mark.parametrize("name", ["spol/segmentation", "fam/fam"])

@@ -364,7 +364,7 @@ def test_stages(small_index: ImageIndex, tmp_path: Path, monkeypatch: pytest.Mon
     assert sorted(ranked[0].tolist()) == [0, 1]
     other = replace(small_index, table=small_index.table[4:9], classes=("elsewhere",))
     write_set(other, "detection")
-    maps_stage.main("fam", "detection")
+    maps_stage.main("fam", "detection", "data/detection/index.parquet")
     with MapStore(Path("data/detection/outputs/fam/maps.h5")) as carried, MapStore(outputs / "maps.h5") as maps:
         assert carried.image_ids.tolist() == other.table["image_id"].tolist()
         np.testing.assert_allclose(carried[:], maps[4:9], atol=1e-3)

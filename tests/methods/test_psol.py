@@ -109,7 +109,7 @@ def test_regression_learns_and_writes_a_box_for_every_image(
     train_stage.main("psol")
     curve = pd.read_csv("data/models/loss-psol.csv")
     assert curve["held_out"].iloc[-1] < curve["held_out"].iloc[0]
-    maps_stage.main("psol", "localization")
+    maps_stage.main("psol", "localization", "data/localization/index.parquet")
     with MapStore(data / "outputs/psol/maps.h5") as maps:
         assert maps.image_ids.tolist() == ids.tolist()
         assert maps.shape == (RESOLUTION, RESOLUTION)

@@ -105,7 +105,7 @@ def test_stage_asks_the_network_of_a_first_phase(
     config = entry("two_phase", "first", phase)
     save_checkpoint(Path("data/models/one.safetensors"), model.state_dict(), config, small_index.classes)
     write_params({"one": config})
-    maps_stage.main("one", "detection")
+    maps_stage.main("one", "detection", "data/detection/index.parquet")
     with MapStore(Path("data/detection/outputs/one/saliency.h5")) as maps:
         assert maps.image_ids.tolist() == small_index.table["image_id"].tolist()
         assert set(maps.labels.tolist()) == {CLASS_AGNOSTIC}

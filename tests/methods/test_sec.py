@@ -428,7 +428,7 @@ def test_stages_train_and_write_maps() -> None:
     assert not torch.equal(tensors["classify.weight"], fresh["classify.weight"])
     assert tensors["steps"].item() == 2
     assert not torch.equal(tensors["backbone.network.conv_stem.weight"], fresh["backbone.network.conv_stem.weight"])
-    maps_stage.main("sec", "detection")
+    maps_stage.main("sec", "detection", "data/detection/index.parquet")
     with MapStore(Path("data/detection/outputs/sec/maps.h5")) as maps:
         assert maps.shape == (2, 2)
         assert maps.labels.tolist() == [-1, 0, 1] * 24

@@ -171,6 +171,6 @@ def test_oracle_learns_from_its_images_and_maps_all(
     assert images_with_maps(small_index, data / "targets/oracle-x.h5").table["image_id"].tolist() == ids
     train_stage.main("oracle-x")
     assert len(pd.read_csv("data/models/loss-oracle-x.csv").dropna()) == 1
-    maps_stage.main("oracle-x", "localization")
+    maps_stage.main("oracle-x", "localization", "data/localization/index.parquet")
     with MapStore(data / "outputs/oracle-x/maps.h5") as maps:
         assert len(maps) == 24

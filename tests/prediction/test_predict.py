@@ -52,7 +52,7 @@ def test_maps_are_those_that_the_stage_stores(workspace: ImageIndex, tmp_path: P
     tiny_networks.build(tmp_path, workspace)
     for method in METHODS:
         folder = "detection" if method == "sec" else "localization"
-        maps.main(method, folder)
+        maps.main(method, folder, f"data/{folder}/index.parquet")
         predictor = Predictor.of_method(method, device="cpu", threshold=0.5)
         seen = predictor.look([predictor.squash(path) for path in paths(workspace)[:4]])
         with MapStore(Path(f"data/{folder}/outputs/{method}/maps.h5")) as store:
@@ -64,7 +64,7 @@ def test_maps_are_those_that_the_stage_stores(workspace: ImageIndex, tmp_path: P
 def test_a_map_that_needs_a_label_is_that_of_the_predicted_class(workspace: ImageIndex, tmp_path: Path) -> None:
     tiny_networks.build(tmp_path, workspace, ["labelled", "one", "two"])
     for method in ("labelled", "one", "two"):
-        maps.main(method, "localization")
+        maps.main(method, "localization", "data/localization/index.parquet")
         predictor, checked = Predictor.of_method(method, device="cpu"), 0
         with MapStore(Path(f"data/localization/outputs/{method}/maps.h5")) as store:
             for row in workspace.table.itertuples():
@@ -82,7 +82,7 @@ def test_a_map_that_needs_a_label_is_that_of_the_predicted_class(workspace: Imag
 
 def test_boxes_are_those_that_localize_stores(workspace: ImageIndex, tmp_path: Path) -> None:
     tiny_networks.build(tmp_path, workspace, ["foreground"])
-    maps.main("foreground", "localization")
+    maps.main("foreground", "localization", "data/localization/index.parquet")
     localize.main("foreground")
     table = read_table(Path("data/localization/boxes/foreground.parquet"))[0]
     predictor = Predictor.of_method("foreground", device="cpu")
@@ -114,7 +114,7 @@ def test_an_exported_file_does_without_the_workspace(
 def test_the_scale_of_a_threshold_goes_along(workspace: ImageIndex, tmp_path: Path) -> None:
     tiny_networks.build(tmp_path, workspace, ["cam", "foreground"])
     tiny_networks.write_threshold(tmp_path, "foreground", 0.5, "otsu")
-    maps.main("foreground", "localization")
+    maps.main("foreground", "localization", "data/localization/index.parquet")
     localize.main("foreground")
     table = read_table(Path("data/localization/boxes/foreground.parquet"))[0]
     assert run("export", "model", "--method", "foreground", "--out", "model.safetensors").exit_code == 0

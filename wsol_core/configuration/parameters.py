@@ -67,6 +67,15 @@ class TransferParams(Block):
     """data set that it gives maps of"""
     method: str
     """its method, as in `networks`"""
+    sees: str = ""
+    """what it sees there: the index for the images, or data/SET/features/NAME.h5, features like those it learned on"""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_the_index(cls, content: Any) -> Any:
+        if not isinstance(content, dict) or content.get("sees"):
+            return content
+        return content | {"sees": f"data/{content.get('set')}/index.parquet"}
 
 
 def _typed(kind: str, entry: Callable[[Any, str], E]) -> Callable[[Any], Any]:

@@ -1,15 +1,15 @@
-"""Features of proposals, computed once by a frozen pretrained network, so that detectors learn on them in a minute.
+"""Features of proposals, cut out of a picture's cached feature map, so that detectors learn on them in a minute.
 
-The network sees the image up to a level; RoIAlign cuts each proposal out of this feature map, and the network's own
-deeper stages see what was cut out, as in detectors on ResNet. The mean over its cells, scaled to one length, are the
-proposal's features. These stages know objects, as the pretrained fully connected layers of the papers' VGG16 do, where
-random layers would have to learn them from image labels.
+A proposal's features are the mean of the map inside it, that mean less the mean of a ring around it (as in
+ContextLocNet, Kantorov et al. 2016), the means of its cells, and the logarithms of its sides. Means are exact: a
+cell counts by the part of it that a box covers.
 
 The store: one HDF5 file, `features (R, D)` float16, the R proposals that have an area, image after image in the
 index's order and in the order of their table; `image_id (N,)` and `count (N,)`. The same rows give the same bytes.
 """
 
 import math
+import re
 from collections.abc import Iterator
 from itertools import accumulate
 from pathlib import Path
@@ -18,133 +18,149 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 from torch.nn import functional
-from torchvision.ops import roi_align
 from tqdm import tqdm
 
-from wsol_core.backbones.create import Backbone, BackboneParams, OnBackbone, create_backbone
-from wsol_core.backbones.stages_behind import divide_at
 from wsol_core.core.boxes import Boxes
 from wsol_core.core.errors import InputError
 from wsol_core.core.hdf5 import new_file
 from wsol_core.core.params import Block
 from wsol_core.data.index import ImageIndex
-from wsol_core.detection.box_tensors import bits, solid
-from wsol_core.engine.devices import Precision, launch
-from wsol_core.engine.inference import predictions
+from wsol_core.detection.box_tensors import solid
+from wsol_core.engine.devices import launch
+from wsol_core.engine.feature_store import FeatureStore
 
 Features = npt.NDArray[np.float16]
 
+SIZE_WEIGHT = 0.2
+"""Of the logarithms of the sides, beside parts of length 1."""
+LEAST_SIDE = 1e-3
+"""Share of the picture's side below which a proposal's side counts as this."""
+
 
 class ProposalFeatureParams(Block):
-    """A pretrained network, and how it sees proposals."""
+    """Which feature map describes proposals, and how."""
 
-    backbone: BackboneParams = BackboneParams()
-    """the network"""
-    output_stride: int = Field(default=32, ge=8, le=32)
-    """of the backbone"""
-    level: int
-    """feature map of the pyramid that proposals are cut out of; the stages behind it see them"""
-    cells: int = Field(default=14, gt=0)
-    """side of a proposal's features at that level"""
-    image_side: int = Field(default=352, gt=0)
-    """side of the squashed picture, in pixels"""
-    batch: int = Field(default=4, gt=0)
-    """pictures at a time"""
-    proposals_at_once: int = Field(default=128, gt=0)
-    """more of them in a batch are computed part by part, for less memory"""
-    precision: Precision = "bf16-mixed"
-    """bf16 autocast, or float32"""
+    sees: str
+    """features of the pictures, data/detection/features/NAME.h5"""
+    level: int = -1
+    """level of the features, counted from their end"""
+    ring: float = Field(default=1.8, ge=1)
+    """side of the surroundings that a proposal is held against, as a multiple of its own; 1 for none"""
+    cells: int = Field(default=1, ge=1)
+    """cells along a proposal's side whose means are features too; 1 for none"""
 
-    @property
-    def inference_side(self) -> int:
-        """Side of the squashed picture."""
-        return self.image_side
+    @field_validator("sees")
+    @classmethod
+    def _is_a_store(cls, path: str) -> str:
+        if not re.fullmatch(r"data/detection/features/[\w-][\w.-]*\.h5", path):
+            raise ValueError("name data/detection/features/NAME.h5")
+        return path
+
+    def width(self, channels: int) -> int:
+        """D, for a feature map of so many channels."""
+        return channels * (1 + (self.ring > 1) + (self.cells**2 if self.cells > 1 else 0)) + 2
 
 
-class ProposalFeatureNetwork(OnBackbone):
-    """The network in two: what sees the picture, and what sees a proposal."""
+def box_means(maps: Tensor, boxes: Tensor) -> Tensor:
+    """Means of a feature map over boxes, `(R, C)`, each cell counting by the part of it that a box covers.
 
-    def __init__(self, backbone: Backbone, params: ProposalFeatureParams) -> None:
-        super().__init__(backbone)
-        self.params = params
-        self.width = divide_at(backbone, params.level)
-        """D"""
-
-    def forward(self, images: Tensor, boxes: Tensor) -> Tensor:
-        """Features `(B, P, D)` of length sqrt(D) each; 0 for boxes without area.
-
-        Args:
-            images: `(B, 3, H, W)` uint8.
-            boxes: `(B, P, 4)` shares of the images' sides, as the bits of float32.
-        """
-        boxes = boxes.view(torch.float32)
-        maps = self.backbone(images)[-1].float().contiguous()
-        rows = solid(boxes)
-        parts = torch.split(aligned_regions(boxes, *maps.shape[2:]), self.params.proposals_at_once)
-        table: Tensor = maps.new_zeros(*boxes.shape[:2], self.width)
-        if len(parts[0]):
-            table[rows] = torch.cat([self._features(maps, part) for part in parts])
-        return table
-
-    def _features(self, maps: Tensor, rois: Tensor) -> Tensor:
-        """Feature maps `(B, C, h, w)` and regions `(R, 5)` to features of proposals `(R, D)`."""
-        cut = roi_align(maps, rois, self.params.cells, sampling_ratio=1, aligned=True)
-        cut = cut.contiguous(memory_format=torch.channels_last)
-        mean = self.backbone.behind(cut).float().mean((2, 3))  # type: ignore[operator]
-        features: Tensor = functional.normalize(mean, dim=1) * math.sqrt(self.width)
-        return features
+    Args:
+        maps: `(C, h, w)`.
+        boxes: `(R, 4)` shares of the picture's sides; the mean over one without area is 0.
+    """
+    low, high = boxes[:, None, :2], boxes[:, None, 2:]  # (R, 1, 2)
+    covered = []
+    for axis, count in enumerate((maps.shape[2], maps.shape[1])):
+        cell = torch.arange(count, device=maps.device)
+        covered.append(torch.minimum(high[..., axis] * count, cell + 1) - torch.maximum(low[..., axis] * count, cell))
+    columns, rows = (each.clamp(min=0) for each in covered)  # (R, w), (R, h)
+    weights = (rows[:, :, None] * columns[:, None, :]).flatten(1)  # (R, h * w)
+    sums: Tensor = weights @ maps.flatten(1).T
+    return sums / weights.sum(1, keepdim=True).clamp(min=1e-6)
 
 
-def aligned_regions(boxes: Tensor, height: int, width: int) -> Tensor:
-    """Solid boxes `(B, P, 4)`, shares, as rows for an aligned `roi_align`: image and corners in cells, `(R, 5)`."""
-    rows = solid(boxes)
-    image = rows.nonzero()[:, :1].to(boxes.dtype)
-    return torch.cat([image, boxes[rows] * boxes.new_tensor([width, height, width, height])], dim=1)
+def describe(maps: Tensor, boxes: Tensor, params: ProposalFeatureParams) -> Tensor:
+    """Features `(R, D)` of boxes, of length sqrt(D) each.
+
+    Args:
+        maps: of the picture, `(C, h, w)`.
+        boxes: `(R, 4)` shares of the picture's sides, all with an area.
+        params: ring and cells.
+    """
+    inside, parts = box_means(maps, boxes), []
+    if params.ring > 1:
+        around = widened(boxes, params.ring)
+        own, outer = ((each[:, 2:] - each[:, :2]).prod(1, keepdim=True) for each in (boxes, around))
+        rest = (outer - own).clamp(min=1e-6)  # a box that fills the picture has no ring, and no difference from it
+        parts.append((inside - box_means(maps, around)) * outer / rest)
+    if params.cells > 1:
+        parts += [box_means(maps, cell) for cell in cells_of(boxes, params.cells)]
+    sides = (boxes[:, 2:] - boxes[:, :2]).clamp(min=LEAST_SIDE).log()
+    parts = [functional.normalize(part, dim=1) for part in (inside, *parts)]
+    features = torch.cat([*parts, SIZE_WEIGHT * sides], dim=1)
+    return functional.normalize(features, dim=1) * math.sqrt(features.shape[1])
+
+
+def widened(boxes: Tensor, factor: float) -> Tensor:
+    """Boxes `(R, 4)` of so many times the sides around the same centres, cut off at the picture's edges."""
+    centre, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2 * factor
+    return torch.cat([centre - half, centre + half], dim=1).clamp(0, 1)
+
+
+def cells_of(boxes: Tensor, count: int) -> list[Tensor]:
+    """The cells `(R, 4)` of boxes cut into `count` rows and columns, row by row."""
+    low, step = boxes[:, :2], (boxes[:, 2:] - boxes[:, :2]) / count
+    places = [boxes.new_tensor([column, row]) for row in range(count) for column in range(count)]
+    return [torch.cat([low + place * step, low + (place + 1) * step], dim=1) for place in places]
 
 
 def write_proposal_features(params: ProposalFeatureParams, index: ImageIndex, boxes: Boxes, path: Path) -> None:
-    """Write the store of all images' proposals. Under `torchrun` every process computes its share, the first writes.
+    """Write the store of all images' proposals; under `torchrun` the first process does.
 
     Args:
-        params: the network.
+        params: which features.
         index: the images.
         boxes: `(N, P, 4)` shares of their sides, see `relative_proposals`.
         path: the output.
+
+    Raises:
+        InputError: the feature store is missing or damaged, or lacks the level or an image.
     """
-    fabric = launch(params.precision)
-    torch.manual_seed(0)
-    model = ProposalFeatureNetwork(create_backbone(params.backbone, params.output_stride), params)
-    told = bits(torch.from_numpy(boxes))
+    with FeatureStore(Path(params.sees)) as store:
+        fabric = launch(store.params.precision)
+        if not fabric.is_global_zero:
+            return
+        plain = store.params.views.index("plain")
+        given = torch.from_numpy(boxes)
 
-    batches = predictions(fabric, model, ProposalFeatureNetwork.forward, index, params, told)
-    if fabric.is_global_zero:
-        rows = solid(torch.from_numpy(boxes)).numpy()
-        _write(path, index.table["image_id"].tolist(), rows, model.width, (batch.numpy() for batch in batches))
-    for _ in batches:
-        pass
+        def described() -> Iterator[Features]:
+            done = 0
+            for rows in store.reader(fabric, index).read(range(len(given))):
+                for maps in store.level(rows, params.level)[:, plain]:
+                    own = given[done]
+                    yield describe(maps, own[solid(own)], params).to(torch.float16).numpy()
+                    done += 1
+
+        channels = store.level(torch.zeros(1, *store.row_shape), params.level).shape[2]
+        counts = solid(given).sum(1).numpy()
+        _write(path, index.table["image_id"].tolist(), counts, params.width(channels), described())
 
 
-def _write(
-    path: Path, ids: list[str], rows: npt.NDArray[np.bool_], width: int, batches: Iterator[npt.NDArray[np.float32]]
-) -> None:
-    counts = rows.sum(1)
-    progress = tqdm(total=len(ids), desc="features", unit="image", disable=None)
-    with new_file(path) as (file, sink), progress:
+def _write(path: Path, ids: list[str], counts: npt.NDArray[np.int64], width: int, images: Iterator[Features]) -> None:
+    progress = tqdm(images, total=len(ids), desc="features", unit="image", disable=None)
+    with new_file(path) as (file, sink):
         table = file.create_dataset("features", (counts.sum(), width), np.float16, track_times=False)
         file.create_dataset("image_id", data=ids, dtype=h5py.string_dtype(), track_times=False)
         file.create_dataset("count", data=counts.astype(np.int32), track_times=False)
-        done, start = 0, 0
-        for batch in batches:
+        start = 0
+        for found in progress:
             sink.check()
-            found = batch[rows[done : done + len(batch)]]
             if len(found):
                 table[start : start + len(found)] = found
             start += len(found)
-            done += len(batch)
-            progress.update(len(batch))
 
 
 class ProposalFeatureStore:

@@ -26,7 +26,6 @@ from wsol_core.doctor.speed import (
     Speed,
     component_seconds,
     crf_seconds,
-    description,
     head_speed,
     pass_speed,
     search_seconds,
@@ -48,7 +47,8 @@ LIGHT = {
     "localize": 0.001, "evaluate_localization": 0.004, "evaluate_classification": 0.0005, "score_proposals": 0.004,
     "vote": 0.002, "cues": 0.003, "evaluate_heat_maps": 0.01, "evaluate_segmentation": 0.01, "report": 0.002,
     "proposals": 0.002, "proposal_files": 0.002, "map_proposals": 0.02, "evaluate_proposals": 0.005,
-    "oracle_objectness": 0.005, "evaluate_detection": 0.01, "train_detector": 0.01, "detect": 0.01,
+    "proposal_features": 0.04, "oracle_objectness": 0.005, "evaluate_detection": 0.01, "train_detector": 0.015,
+    "detect": 0.01,
 }  # fmt: skip
 """Seconds per image on one core, of stages without a network that sees images; of a training in each epoch."""
 READING = 1e9
@@ -189,18 +189,17 @@ class Costs:
     def _maps_on_features(
         self, stage: Stage, extent: Extent, network: NetworkParams, store: FeatureParams
     ) -> tuple[float, str]:
-        """Heads see the features of each view in which networks learn; on another set they have to be computed."""
+        """Heads see the features of each view in which networks learn; of another set's images they may be missing."""
         classes = len(self._extents[network.set].classes) if network.set in self._extents else 0
         look, views = head_speed(network, store, max(1, classes), False), len(upright(store.views))
         kinds = [output.kind for output in outputs(stage, network, len(extent.classes)).values()]
         passes = sum(views for kind in kinds if kind != "pictures")
         seconds = extent.images * passes / look
         formula = f"{extent.images} images x {passes} views / {look:.0f} a second"
-        if stage.name == "maps":
-            return seconds + len(kinds) * self._reading(extent, store, extent.images), f"{formula} + reading"
-        rate = self._backbone(store).rate
-        seen = extent.images * (passes / rate + extent.decoding / self._workers)
-        return seconds + seen, f"{formula}, the features at {rate:.0f} a second + decoding"
+        if stage.name == "transfer":
+            unseen = store.model_copy(update={"store": "never"})
+            store = self._stores.get(self._params.transfer[stage.item].sees, unseen)
+        return seconds + len(kinds) * self._reading(extent, store, extent.images), f"{formula} + reading"
 
     def _passes(self, extent: Extent, network: Network, views: float, gradients: bool = False) -> tuple[float, str]:
         crops = getattr(network, "ten_crop", False)
@@ -234,11 +233,9 @@ class Costs:
         return shapes[number]
 
     def _proposal_features(self, stage: Stage, extent: Extent) -> tuple[float, str]:
-        own = description(self._params.proposal_features[stage.item])
-        count = self._params.proposals.max_proposals
-        seconds = extent.images * (own.picture + count * own.proposal + extent.decoding / self._workers)
-        each = f"({own.picture:.2g} s + {count} proposals x {own.proposal:.2g} s)"
-        return seconds, f"at most {extent.images} images x {each} + decoding"
+        seconds, formula = self._light(stage, extent.images)
+        store = self._stores.get(self._params.proposal_features[stage.item].sees)
+        return seconds + (self._reading(extent, store, extent.images) if store else 0.0), f"{formula} + reading"
 
     def _crf(self, images: int, params: CRFParams | None, labels: int, side: int) -> tuple[float, str]:
         if params is None:
@@ -292,7 +289,9 @@ class Costs:
     def _file_bytes(self, stage: Stage, out: PurePosixPath, extent: Extent) -> float:
         proposals = extent.images * self._params.proposals.max_proposals
         if stage.name == "proposal_features":
-            return 2.0 * proposals * description(self._params.proposal_features[stage.item]).width
+            own = self._params.proposal_features[stage.item]
+            store = self._stores.get(own.sees)
+            return 2.0 * proposals * own.width(self._level(store, own.level)[0]) if store else 0.0
         if stage.name == "features":
             store = self._params.features[stage.item]
             return 0.0 if store.store == "never" else float(row_bytes(store) * extent.images)
@@ -314,7 +313,7 @@ class Costs:
         """Of a map."""
         if resolution := getattr(network, "resolution", 0):
             return float(resolution**2)
-        levels = getattr(network, "levels", (getattr(network, "level", -1),))
+        levels = network.levels_read if isinstance(network, NetworkParams) else (getattr(network, "level", -1),)
         if store := self._store(network):
             return float(max(height * width for _, height, width in (self._level(store, level) for level in levels)))
         strides = self._speed(network, network.training.image_side, training=False).strides

@@ -1,6 +1,6 @@
 """How fast this machine is, measured on random pictures.
 
-Backbones, heads on cached features, DDT's components, features of proposals, selective search and dense CRF.
+Backbones, heads on cached features, DDT's components, selective search and dense CRF.
 """
 
 import math
@@ -16,10 +16,9 @@ import torch
 from torch import Tensor
 
 from wsol_core.backbones.create import BackboneParams, create_backbone
+from wsol_core.backbones.folding import fold_batch_norm
 from wsol_core.core.crf_params import CRFParams
 from wsol_core.data.images import decode
-from wsol_core.detection.box_tensors import bits
-from wsol_core.detection.proposal_features import ProposalFeatureNetwork, ProposalFeatureParams
 from wsol_core.engine.devices import Precision, launch
 from wsol_core.engine.features import FeatureParams, FrozenBackbone, Shape, frozen_backbone
 from wsol_core.engine.recipe import find_recipe
@@ -34,8 +33,6 @@ PIXELS = 8 * 224**2
 """Of a batch on a CPU; a GPU gets eight times as many."""
 ROWS = 16
 """Images in a batch of features."""
-PROPOSALS = 64
-"""Of the picture that is described."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +63,15 @@ class Speed:
 
 @cache
 def pass_speed(work: Pass) -> Speed:
-    """The speed of a backbone of random weights on a batch of random pictures.
+    """The speed of a backbone of random weights on a batch of random pictures; untrained, as frozen ones are (folded).
 
     Raises:
         InputError: there is no such backbone, or not with this stride.
     """
     fabric = launch(work.precision)
     backbone = create_backbone(BackboneParams(name=work.backbone, weights="none"), work.stride)
+    if not work.training:
+        backbone.network = fold_batch_norm(backbone.network)
     network = fabric.to_device(backbone.to(memory_format=torch.channels_last))
     pixels = PIXELS * (1 if fabric.device.type == "cpu" else 8)
     batch = max(2, min(32, pixels // work.side**2))
@@ -132,39 +131,6 @@ def head_speed(params: NetworkParams, features: FeatureParams, classes: int, tra
 
     network.train(training)
     return ROWS / _seconds(run)
-
-
-@dataclass(frozen=True)
-class Description:
-    """Seconds that the features of proposals take, for a picture and for each of its proposals, and their width."""
-
-    picture: float
-    proposal: float
-    width: int
-
-
-@cache
-def description(params: ProposalFeatureParams) -> Description:
-    """How long a frozen network takes to describe proposals.
-
-    Raises:
-        InputError: there is no such backbone, or it cannot be divided at the level.
-    """
-    fabric = launch(params.precision)
-    bare = params.backbone.model_copy(update={"weights": "none"})
-    network = ProposalFeatureNetwork(create_backbone(bare, params.output_stride), params)
-    fabric.to_device(network.eval().to(memory_format=torch.channels_last))
-    picture = torch.zeros((1, 3, params.image_side, params.image_side), dtype=torch.uint8)
-    image = fabric.to_device(picture.contiguous(memory_format=torch.channels_last))
-    boxes = fabric.to_device(bits(torch.tensor([0.25, 0.25, 0.75, 0.75]).expand(1, PROPOSALS, 4)))
-
-    @torch.no_grad()
-    def seconds(run: Callable[[], object]) -> float:
-        with fabric.autocast():
-            return _seconds(run)
-
-    whole, alone = seconds(lambda: network(image, boxes).sum().item()), seconds(lambda: network.backbone(image))
-    return Description(alone, max(0.0, whole - alone) / PROPOSALS, network.width)
 
 
 def _tensors(answer: object) -> Iterator[Tensor]:

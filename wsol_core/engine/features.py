@@ -13,6 +13,7 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from wsol_core.backbones.create import Backbone, BackboneParams, create_backbone
+from wsol_core.backbones.folding import fold_batch_norm
 from wsol_core.backbones.pyramid import Pyramid, Statistics
 from wsol_core.core.errors import InputError
 from wsol_core.core.params import Block
@@ -77,7 +78,8 @@ class FrozenBackbone(Backbone):
         mean, std = (tuple(buffer.flatten().tolist()) for buffer in (whole.mean, whole.std))
         statistics = Statistics(mean, std, whole.interpolation)
         channels, strides = ([values[level] for level in kept] for values in (whole.channels, whole.strides))
-        super().__init__(Pyramid(whole.network, tuple(channels), tuple(strides), statistics))
+        network = fold_batch_norm(whole.network)
+        super().__init__(Pyramid(network, tuple(channels), tuple(strides), statistics))
         self.requires_grad_(False)
         self.eval()
         self.shapes: tuple[Shape, ...] = ()

@@ -145,6 +145,12 @@ class NetworkParams(LearningParams):
         return content | ({"training": fields | {"lr_backbone": 0.0}} if fields else {})
 
     @property
+    def levels_read(self) -> tuple[int, ...]:
+        """Feature maps that it looks at, counted from the pyramid's end: its field `levels` or `level`, or the last."""
+        levels: tuple[int, ...] = getattr(self, "levels", (getattr(self, "level", -1),))
+        return levels
+
+    @property
     def sees_features(self) -> bool:
         """Whether it sees cached features, not images."""
         return is_store(self.sees)

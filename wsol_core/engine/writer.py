@@ -25,9 +25,10 @@ from wsol_core.engine.inference import (
     write_maps,
 )
 from wsol_core.engine.recipe import Output, TrainedNetwork, load_network
+from wsol_core.engine.training_params import is_store
 
 
-def write_outputs(name: str, set_name: str) -> None:
+def write_outputs(name: str, set_name: str, sees: str) -> None:
     """Write the outputs of `data/models/NAME.safetensors` for a data set; under `torchrun` the first process does.
 
     Of a data set with other classes than the network's, class-agnostic maps alone are written.
@@ -35,9 +36,11 @@ def write_outputs(name: str, set_name: str) -> None:
     Args:
         name: of the network.
         set_name: of the data set.
+        sees: the data set's index for its images, or a store of their features.
 
     Raises:
-        InputError: the checkpoint is missing or of another version, or it has no class-agnostic maps to transfer.
+        InputError: the checkpoint is missing or of another version, it has no class-agnostic maps to transfer, or the
+            features are not those that it was trained on.
     """
     network = load_network(Path(f"data/models/{name}.safetensors"))
     index = read_index(Path("data", set_name, "index.parquet"))
@@ -46,23 +49,27 @@ def write_outputs(name: str, set_name: str) -> None:
         outputs = {key: output for key, output in outputs.items() if key == "maps" and output.rows == AGNOSTIC}
         if not outputs:
             raise InputError(f"{name}: its maps are of its own classes, which data set {index.name!r} does not have")
-    cached = network.params.sees_features and set_name == network.params.set
-    with FeatureStore(Path(network.params.sees)) if cached else nullcontext() as features:
+    with FeatureStore(Path(sees)) if is_store(sees) else nullcontext() as features:
         writer = OutputWriter(network, index, Path("data", set_name, "outputs", name), features)
         for key, output in outputs.items():
             writer.write(key, output)
 
 
 def read_rows_of(features: FeatureStore, network: TrainedNetwork) -> None:
-    """Let a network read a store's rows.
+    """Let a network read a store's rows. The store may lack shallow levels that the network does not look at.
 
     Raises:
         InputError: it was trained on other features.
     """
-    trained, backbone = network.params.features, network.model.backbone
-    same: dict[str, Any] = dict.fromkeys(("output_stride", "levels", "side"), True)
+    trained, backbone, own = network.params.features, network.model.backbone, features.params
+    same: dict[str, Any] = dict.fromkeys(("output_stride", "side"), True)
     same["backbone"] = {"name", "frozen_batch_norm"}
-    if trained is None or trained.model_dump(include=same) != features.params.model_dump(include=same):
+    if (
+        trained is None
+        or trained.model_dump(include=same) != own.model_dump(include=same)
+        or trained.levels[-len(own.levels) :] != own.levels
+        or -min(network.params.levels_read) > len(own.levels)
+    ):
         raise InputError(f"{features.path}: other features than the network was trained on; train it again")
     assert isinstance(backbone, FrozenBackbone)
     backbone.shapes = features.shapes
