@@ -10,7 +10,7 @@ from torch import Tensor
 from wsol_core.backbones.create import BackboneParams, create_backbone
 from wsol_core.core.errors import InputError
 from wsol_core.engine.training_params import TrainingParams
-from wsol_core.heads.mff_net import WIDTH, Fusion, MFFNet, MFFParams, MultiplicativeChannelAttention, fuse, projection
+from wsol_core.heads.mff_net import WIDTH, Fusion, MFFNet, MFFParams, MultiplicativeChannelAttention, Projection, fuse
 
 SMALL = BackboneParams(name="mobilenetv3_small_050", weights="none")
 TRAINING = TrainingParams(epochs=1, batch=2, lr_backbone=0, lr_head=0)
@@ -76,15 +76,30 @@ def test_attention_by_hand() -> None:
         torch.nn.init.constant_(layer.weight, 1 / WIDTH if layer.in_channels == WIDTH else 1)
         torch.nn.init.zeros_(layer.bias)
     shallow, deep = torch.tensor([1.0, 2, 3, 6]).view(1, 1, 2, 2), torch.tensor(0.5).view(1, 1, 1, 1)
-    gated = attention([shallow, deep])
-    gate = 1 / (1 + math.exp(-3 * 0.5))
-    assert torch.allclose(gated[0], shallow * gate)
-    assert torch.allclose(gated[1], deep * gate)
+    gates = attention([shallow, deep])
+    assert [each.shape for each in gates] == [(1, 1, 1, 1)] * 2
+    assert [each.item() for each in gates] == pytest.approx([1 / (1 + math.exp(-3 * 0.5))] * 2)
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_projection_is_a_convolution_of_gated_features(gated: bool) -> None:
+    torch.manual_seed(0)
+    layer, features = Projection(5), torch.randn(3, 5, 4, 2, requires_grad=True)
+    gate = torch.rand(3, 5, 1, 1, requires_grad=True) if gated else None
+    convolved = layer[2](layer[1](layer[0](features * gate if gate is not None else features)))
+    torch.testing.assert_close(layer(features, gate), convolved)
+    given = [each for each in (features, gate, layer[0].weight) if each is not None]
+    of_layer = torch.autograd.grad(layer(features, gate).square().sum(), given)
+    expected = torch.autograd.grad(
+        layer[2](layer[1](layer[0](features * gate if gate is not None else features))).square().sum(), given
+    )
+    for own, other in zip(of_layer, expected, strict=True):
+        torch.testing.assert_close(own, other, atol=1e-4, rtol=1e-3)
 
 
 def test_projection_by_hand() -> None:
     """Weights of one: 1 and 3 become -1 and 1, of which the negative one is cut; a constant stage becomes 0."""
-    layer = projection(2)
+    layer = Projection(2)
     torch.nn.init.ones_(next(layer.parameters()))
     features = torch.tensor([[1.0, 0], [0, 3]]).view(1, 2, 1, 2)
     assert torch.allclose(layer(features)[0, 0], torch.tensor([[0.0, 1]]), atol=1e-4)

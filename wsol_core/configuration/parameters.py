@@ -35,6 +35,7 @@ from wsol_core.proposals.map_proposals import MapProposalParams
 from wsol_core.proposals.objectness import ObjectnessParams
 from wsol_core.proposals.selection import ProposalParams
 from wsol_core.proposals.selective_search import SearchParams
+from wsol_core.refinement.grabcut import GrabCutParams
 from wsol_core.refinement.refine import RefineParams
 from wsol_core.visualization.contact_sheets import ReportParams
 
@@ -150,6 +151,10 @@ class Parameters(Block):
     """methods whose maps are refined by dense CRF: METHOD gives METHOD-crf (extra `crf`)"""
     crf: RefineParams = RefineParams()
     """dense CRF of `refined`"""
+    cut: Names = ()
+    """methods whose maps become masks by GrabCut: METHOD gives METHOD-grabcut"""
+    grabcut: GrabCutParams = GrabCutParams()
+    """GrabCut of `cut`"""
     votes: dict[Name, VotingParams] = Field(default={})
     """maps of two methods merged, by weighted map voting (Two-Phase, Eq. 5) or by their mean, by METHOD"""
     segments: dict[Name, SegmentParams] = Field(default={})

@@ -152,8 +152,8 @@ def boxes_at_thresholds(
 ) -> Boxes:
     """Boxes `(T, 4)` of one map at many thresholds: row t equals `map_box(score_map, thresholds[t], ...)`.
 
-    The map is upsampled once and turned into levels (how many thresholds lie below each pixel). A threshold that no
-    pixel separates from the one before keeps its box, and components are sought only inside the bounds of what is left.
+    The map is upsampled once and turned into levels (how many thresholds lie below each pixel); `component_sweep` finds
+    the largest component of each in one pass.
 
     Args:
         score_map: `(h, w)`, the whole image.
@@ -169,35 +169,20 @@ def boxes_at_thresholds(
         [[0.0, 25.0, 100.0, 50.0], [50.0, 25.0, 100.0, 50.0]]
     """
     grid = rescale(upsample(score_map, resolution, resolution), scale)
-    below = np.searchsorted(np.asarray(thresholds, dtype=np.float32), grid.ravel(), side="left")
-    levels = below.astype(np.uint16).reshape(resolution, resolution)
-    occupied = np.bincount(levels.ravel(), minlength=len(thresholds) + 1) > 0
-    row_levels, column_levels = levels.max(axis=1), levels.max(axis=0)
-    boxes = np.empty((len(thresholds), 4), dtype=np.float32)
-    box: GridBox = (0, 0, resolution, resolution)
-    for index in range(len(thresholds)):
-        if occupied[index]:
-            rows, columns = np.flatnonzero(row_levels > index), np.flatnonzero(column_levels > index)
-            box = _box_within(levels, index, rows, columns)
-        boxes[index] = box
-    return _to_image(boxes, width, height, resolution)
+    if len(thresholds) == 1:
+        box = largest_component_box(grid > np.float32(thresholds[0]))
+        found = np.array([box or (0, 0, resolution, resolution)], dtype=np.int32)
+    else:
+        from wsol_core.core.component_sweep import largest_boxes  # numba takes a second to import
+
+        below = np.searchsorted(np.asarray(thresholds, dtype=np.float32), grid.ravel(), side="left")
+        levels = below.astype(np.uint16).reshape(resolution, resolution)
+        found = largest_boxes(levels, len(thresholds))
+    return _to_image(found.astype(np.float32), width, height, resolution)
 
 
 def _to_image(boxes: Boxes, width: int, height: int, resolution: int) -> Boxes:
     return boxes * np.array([width, height, width, height], dtype=np.float32) / np.float32(resolution)
-
-
-def _box_within(
-    levels: npt.NDArray[np.uint16], index: int, rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp]
-) -> GridBox:
-    """The largest component of `levels > index`, which is empty outside the ascending `rows` and `columns`."""
-    if len(rows) == 0:
-        return 0, 0, levels.shape[1], levels.shape[0]
-    top, left = int(rows[0]), int(columns[0])
-    found = largest_component_box(levels[top : rows[-1] + 1, left : columns[-1] + 1] > index)
-    assert found is not None
-    x0, y0, x1, y1 = found
-    return left + x0, top + y0, left + x1, top + y1
 
 
 def map_box(

@@ -48,12 +48,12 @@ LIGHT = {
     "vote": 0.002, "cues": 0.003, "evaluate_heat_maps": 0.01, "evaluate_segmentation": 0.01, "report": 0.002,
     "proposals": 0.002, "proposal_files": 0.002, "map_proposals": 0.02, "evaluate_proposals": 0.005,
     "proposal_features": 0.04, "oracle_objectness": 0.005, "evaluate_detection": 0.01, "train_detector": 0.015,
-    "detect": 0.01,
+    "detect": 0.01, "grabcut": 0.04,
 }  # fmt: skip
 """Seconds per image on one core, of stages without a network that sees images; of a training in each epoch."""
 READING = 1e9
 """Bytes per second of a feature store."""
-IN_PROCESSES = {"render_demo", "scan", "prepare", "refine_maps", "segments"}
+IN_PROCESSES = {"render_demo", "scan", "prepare", "refine_maps", "grabcut", "segments"}
 
 
 @dataclass(frozen=True)

@@ -60,17 +60,31 @@ class MultiplicativeChannelAttention(nn.Module):
         self.excite = nn.ModuleList(nn.Conv2d(WIDTH, width, kernel_size=1) for width in channels)
 
     def forward(self, stages: Sequence[Tensor]) -> list[Tensor]:
-        """Stages `(B, C_k, h_k, w_k)`, gated, shapes unchanged."""
+        """Gates `(B, C_k, 1, 1)` in (0, 1) of stages `(B, C_k, h_k, w_k)`."""
         pooled = [  # (B, C_k, 1, 1) to (B, WIDTH, 1, 1)
             squeeze(features.mean((2, 3), keepdim=True)) for squeeze, features in zip(self.squeeze, stages, strict=True)
         ]
         latent = math.prod(pooled[1:], start=pooled[0])  # (B, WIDTH, 1, 1)
-        return [features * torch.sigmoid(excite(latent)) for excite, features in zip(self.excite, stages, strict=True)]
+        return [torch.sigmoid(excite(latent)) for excite in self.excite]
 
 
-def projection(channels: int) -> nn.Sequential:
-    """A stage `(B, channels, h, w)` at the common width, none negative: `(B, WIDTH, h, w)`."""
-    return nn.Sequential(nn.Conv2d(channels, WIDTH, kernel_size=1, bias=False), nn.BatchNorm2d(WIDTH), nn.ReLU())
+class Projection(nn.Sequential):
+    """A 1x1 convolution of a gated stage to the common width, batch normalisation and a ReLU: none is negative.
+
+    A gate scales a channel of one image. It is put into that image's weights, as these are fewer numbers than features,
+    and so that frozen features need no gradient.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(nn.Conv2d(channels, WIDTH, kernel_size=1, bias=False), nn.BatchNorm2d(WIDTH), nn.ReLU())
+
+    def forward(self, features: Tensor, gate: Tensor | None = None) -> Tensor:
+        """A stage `(B, C, h, w)`, channels times their gates `(B, C, 1, 1)`, at the common width `(B, WIDTH, h, w)`."""
+        weights = cast(Tensor, self[0].weight).flatten(1)[None]  # (1, WIDTH, C)
+        weights = weights.expand(len(features), -1, -1) if gate is None else weights * gate.flatten(1)[:, None]
+        projected = torch.bmm(weights.to(features.dtype), features.flatten(2))  # (B, WIDTH, h * w)
+        found: Tensor = self[2](self[1](projected.unflatten(2, features.shape[2:])))
+        return found
 
 
 def fuse(stages: Sequence[Tensor], fusion: Fusion) -> list[Tensor]:
@@ -112,16 +126,19 @@ class MFFNet(OnBackbone):
         self.levels, self.fusion = params.levels, params.fusion
         self.plain = len(channels) == 1 and not params.attention
         self.width = channels[0] if self.plain else WIDTH
-        self.attention = MultiplicativeChannelAttention(channels) if params.attention else nn.Identity()
-        self.project = nn.ModuleList(nn.Identity() if self.plain else projection(width) for width in channels)
+        self.attention = MultiplicativeChannelAttention(channels) if params.attention else None
+        self.project = nn.ModuleList() if self.plain else nn.ModuleList(Projection(width) for width in channels)
         count = len(channels) if params.fusion == "separate" else 1
         width = self.width * (len(channels) if params.fusion == "concat" else 1)
         self.heads = nn.ModuleList(nn.Conv2d(width, outputs, kernel_size=1) for _ in range(count))
 
     def stages(self, pyramid: Sequence[Tensor]) -> list[Tensor]:
         """What is fused: `(B, C, h, w)` float32 for each stage, with `h` and `w` of the shallowest."""
-        gated = self.attention([pyramid[level] for level in self.levels])
-        projected = [project(features).float() for project, features in zip(self.project, gated, strict=True)]
+        seen = [pyramid[level] for level in self.levels]
+        if self.plain:
+            return [features.float() for features in seen]
+        gates = self.attention(seen) if self.attention is not None else [None] * len(seen)
+        projected = [project(*each).float() for project, *each in zip(self.project, seen, gates, strict=True)]
         resolution = projected[0].shape[2:]
         return projected[:1] + [functional.interpolate(deep, resolution, mode="bilinear") for deep in projected[1:]]
 

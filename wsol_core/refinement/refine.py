@@ -3,7 +3,9 @@
 Two labels, background and foreground; the unary term is minus the logarithm of each label's probability.
 """
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -19,6 +21,9 @@ from wsol_core.core.regions import upsample
 from wsol_core.data.images import decode
 from wsol_core.data.index import ImageIndex
 from wsol_core.refinement.crf import library, mean_field
+
+P = TypeVar("P")
+R = TypeVar("R")
 
 
 class RefineParams(CRFParams):
@@ -39,20 +44,34 @@ def refine_maps(store: MapStore, index: ImageIndex, params: RefineParams, path: 
         InputError: the store has a map of an image that is not in the index; an image is unreadable.
     """
     library()
-    paths = dict(zip(index.table["image_id"], index.table["path"], strict=True))
-    unknown = [image_id for image_id in store.image_ids if image_id not in paths]
-    if unknown:
-        raise InputError(f"{store.path}: image {unknown[0]!r} is not in the index; make the maps again")
-    root = index.root
-    jobs = ((root / paths[image_id], store[row], params) for row, image_id in enumerate(store.image_ids))
-    found = tqdm(in_processes(refine_file, jobs), total=len(store), desc="refine maps", unit="map", disable=None)
+    found = tqdm(in_pictures(refine_file, store, index, params), "refine maps", len(store), unit="map", disable=None)
     with create(path, Kind.SCORE, params.resolution, params.resolution) as writer:
         for image_id, label, refined in zip(store.image_ids, store.labels.tolist(), found, strict=True):
             writer.append([image_id], [label], refined[None])
 
 
-def refine_file(path: Path, score_map: npt.NDArray[np.float32], params: RefineParams) -> npt.NDArray[np.float32]:
+def in_pictures(
+    refine_one: Callable[[Path, npt.NDArray[np.float32], str, P], R], store: MapStore, index: ImageIndex, params: P
+) -> Iterator[R]:
+    """What a function says of each map of a store and its image file, in order, over all cores.
+
+    Raises:
+        InputError: the store has a map of an image that is not in the index; an image is unreadable.
+    """
+    paths = dict(zip(index.table["image_id"], index.table["path"], strict=True))
+    unknown = [image_id for image_id in store.image_ids if image_id not in paths]
+    if unknown:
+        raise InputError(f"{store.path}: image {unknown[0]!r} is not in the index; make the maps again")
+    root = index.root
+    jobs = ((root / paths[image_id], store[row], image_id, params) for row, image_id in enumerate(store.image_ids))
+    yield from in_processes(refine_one, jobs)
+
+
+def refine_file(
+    path: Path, score_map: npt.NDArray[np.float32], image_id: str, params: RefineParams
+) -> npt.NDArray[np.float32]:
     """The refined map `(h, w)` of an image file, squashed to `(resolution, resolution)`, by areas where it shrinks."""
+    del image_id  # nothing is drawn at random
     refined = refine(decode(path), score_map, params)
     shrinks = params.resolution < min(refined.shape)
     how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
