@@ -6,11 +6,11 @@ images through the same backbone, rounded to float16 as the store is, so both gi
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import torch
 from pydantic import Field, field_validator
-from torch import Tensor
+from torch import Tensor, nn
 
 from wsol_core.backbones.create import Backbone, BackboneParams, create_backbone
 from wsol_core.backbones.folding import fold_batch_norm
@@ -24,6 +24,7 @@ View = Literal["plain", "mirrored", "turned"]
 """The image as it is, left and right exchanged, or turned by 180 degrees; each undoes itself."""
 AXES: dict[View, tuple[int, ...]] = {"plain": (), "mirrored": (-1,), "turned": (-2, -1)}
 Shape = tuple[int, int, int]
+Model = TypeVar("Model", bound=nn.Module)
 
 
 class FeatureParams(Block):
@@ -101,6 +102,14 @@ class FrozenBackbone(Backbone):
             pixels = images.to(self.mean.dtype) / (1 if images.is_floating_point() else 255)
             pyramid = self.network((pixels - self.mean) / self.std)
         return [pyramid[level].to(torch.float16).float() for level in self._kept]
+
+
+def in_fast_layout(model: Model) -> Model:
+    """The model with its channels last, fast on images; as it is where it sees rows, whose channels come first."""
+    backbone = getattr(model, "backbone", None)
+    if isinstance(backbone, FrozenBackbone) and backbone.shapes:
+        return model
+    return model.to(memory_format=torch.channels_last)
 
 
 def pack(levels: Sequence[Tensor]) -> Tensor:

@@ -19,7 +19,7 @@ from wsol_core.core.params import Block
 from wsol_core.data.index import ImageIndex
 from wsol_core.data.loading import SquashedImages, image_batches
 from wsol_core.engine.feature_store import FeatureStore, regrouped
-from wsol_core.engine.features import View, view_of
+from wsol_core.engine.features import View, in_fast_layout, view_of
 from wsol_core.engine.training_params import NetworkParams, TrainingParams
 
 Predict = Callable[[Any, Tensor, Tensor], Tensor]
@@ -177,7 +177,7 @@ def predictions(
     Under `torchrun` every process computes its share, and all get all. In place of their labels `predict` gets the rows
     `told (N, ...)` of the images, if given, and in place of the images their cached `features (B, V, D)`.
     """
-    fabric.to_device(model.eval().to(memory_format=torch.channels_last))
+    fabric.to_device(in_fast_layout(model.eval()))
     side, batch = seen.inference_side, seen.batch
     images = SquashedImages(index.root, index.table, side, side, model.backbone.interpolation)
     told = padded_labels(index.table["labels"].tolist()) if told is None else told

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from wsol_core.core.errors import InputError
 from wsol_core.core.files import write_csv
 from wsol_core.data.loading import Batch, Pairs, training_batches
+from wsol_core.engine.features import in_fast_layout
 from wsol_core.engine.training_params import FitParams, OptimizerParams, rate_factor
 
 Loss = Callable[[nn.Module, Batch], Tensor]
@@ -58,7 +59,7 @@ class Trainer:
     def __init__(
         self, fabric: Fabric, model: nn.Module, loss: Loss, params: FitParams, seed: int, folder: Path
     ) -> None:
-        model = model.to(memory_format=torch.channels_last)
+        model = in_fast_layout(model)
         optimizer = create_optimizer(parameter_groups(model, params), params.optimizer)
         self._fabric, self._loss, self._params, self._seed = fabric, loss, params, seed
         self._checkpoint = folder / "checkpoint.pt"
