@@ -210,3 +210,18 @@ def test_store_written_twice_has_the_same_bytes(small_index: ImageIndex, tmp_pat
         write(small_index, tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert h5py.is_hdf5(tmp_path / "a")
+
+
+def test_a_large_input_is_known_by_size_and_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No stage reads a feature store of many gigabytes for the name of a folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("wsol_core.core.scratch.READ_WHOLE", 4)
+    source = tmp_path / "large"
+    names = []
+    for content, time in ((b"12345", 1), (b"54321", 1), (b"54321", 2), (b"543210", 1)):
+        source.write_bytes(content)
+        os.utime(source, (time, time))
+        with scratch_folder("s", {}, [source]) as folder:
+            names.append(folder.name)
+    assert names[0] == names[1]
+    assert len(set(names)) == 3

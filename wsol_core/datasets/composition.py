@@ -108,8 +108,19 @@ def relight(rng: np.random.Generator, cutout: Array, surroundings: Array, most: 
     gain = ((surroundings.mean((0, 1)) + 0.02) / mean) ** rng.uniform(most / 3, most)
     gain = np.clip(gain * rng.uniform(0.9, 1.1), 0.45, 1.7)
     contrast = rng.uniform(0.8, 1.1)
+    relit, part = np.zeros_like(cutout), shown_part(cutout[..., 3])
+    colour, alpha = colour[part], alpha[part]
     lit = ((colour - mean * alpha) * contrast + mean * alpha) * gain
-    return np.concatenate([np.clip(lit, 0, alpha), alpha], axis=2, dtype=np.float32)
+    relit[part] = np.concatenate([np.clip(lit, 0, alpha), alpha], axis=2, dtype=np.float32)
+    return relit
+
+
+def shown_part(alpha: Array) -> tuple[slice, slice]:
+    """The rows and columns of `(h, w)` outside of which it is 0."""
+    rows, columns = (np.flatnonzero(alpha.any(axis)) for axis in (1, 0))
+    if not len(rows):
+        return slice(0), slice(0)
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
 def spread(layer: Array, x: int, y: int, width: int, height: int) -> Array:
@@ -126,9 +137,13 @@ def paste(rng: np.random.Generator, picture: Array, frame: Array) -> Array:
         reach = rng.uniform(0.01, 0.03) * max(picture.shape[:2])
         shift = np.array([[1, 0, rng.uniform(-reach, reach)], [0, 1, reach]], dtype=np.float32)
         shadow = cv2.GaussianBlur(cv2.warpAffine(frame[..., 3], shift, picture.shape[1::-1]), (0, 0), reach)
-        picture = picture * (1 - rng.uniform(0.15, 0.5) * shadow[..., None])
+        part, strength = shown_part(shadow), rng.uniform(0.15, 0.5)
+        picture = picture.copy()
+        picture[part] = picture[part] * (1 - strength * shadow[part][..., None])
     soft = cv2.GaussianBlur(frame, (0, 0), rng.uniform(0.3, 0.8))
-    return np.asarray(picture * (1 - soft[..., 3:]) + soft[..., :3], dtype=np.float32)
+    part, pasted = shown_part(soft[..., 3]), picture.astype(np.float32)
+    pasted[part] = picture[part] * (1 - soft[part][..., 3:]) + soft[part][..., :3]
+    return pasted
 
 
 def finish(rng: np.random.Generator, picture: Array) -> npt.NDArray[np.uint8]:
