@@ -1,5 +1,6 @@
 """The map writer against a plain loop; checkpoints; scratch folders."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
