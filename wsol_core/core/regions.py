@@ -13,7 +13,9 @@ from wsol_core.core.boxes import Boxes
 
 FloatArray = npt.NDArray[np.floating]
 GridBox = tuple[int, int, int, int]
-Scale = Literal["value", "maximum", "percentile", "otsu"]
+Scale = Literal["value", "maximum", "percentile", "otsu", "otsu_root"]
+OTSU_SCALES: tuple[Scale, ...] = ("otsu", "otsu_root")
+"""Those whose threshold .5 is each map's own."""
 
 ROUNDING = 1e-6
 """Share of the highest score by which the pixels of a constant map may differ once it is upsampled."""
@@ -43,7 +45,8 @@ def rescale(grid: npt.NDArray[np.float32], scale: Scale) -> npt.NDArray[np.float
     `value`: as they are. `maximum`: as shares of the largest one; zeros where it is 0. `percentile`: as the share of
     the pixels whose score is lower; so at a threshold t the highest 1 - t of the pixels are above it, fewer where
     scores are equal, and of a constant map none. `otsu`: linearly from the lowest score, 0, to the map's own
-    `otsu_threshold`, .5, and from there to the highest score, 1; zeros where the map is constant.
+    `otsu_threshold`, .5, and from there to the highest score, 1; zeros where the map is constant. `otsu_root`: the same
+    of the square roots of the scores, which lowers the threshold of maps that are products.
 
     Example:
         >>> grid = np.array([[0, 0.25, 0.375, 0.5]], dtype=np.float32)
@@ -58,6 +61,8 @@ def rescale(grid: npt.NDArray[np.float32], scale: Scale) -> npt.NDArray[np.float
         return grid / (grid.max() or np.float32(1))
     if scale == "otsu":
         return _around_otsu(grid)
+    if scale == "otsu_root":
+        return _around_otsu(np.sqrt(grid))
     order = np.argsort(grid, axis=None)
     ascending = grid.ravel()[order]
     ranks = np.empty(grid.size, dtype=np.float32)

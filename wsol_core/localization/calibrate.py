@@ -23,7 +23,7 @@ FloatArray = npt.NDArray[np.floating]
 
 CURVE = ("threshold", "mean_iou")
 OTSU = 0.5
-"""The threshold on the scale `otsu`."""
+"""The threshold on the scales `otsu` and `otsu_root`."""
 
 
 class MethodParams(Block):
@@ -31,7 +31,7 @@ class MethodParams(Block):
 
     calibrated_by: CalibratedBy = "pseudo_boxes"
     """pseudo_boxes: the threshold whose boxes agree best with a table of boxes; labels: with those of pseudo labels;
-    constant: the one given; otsu: each map's own"""
+    constant: the one given; otsu: each map's own; otsu_root: that of its scores' square roots, for products"""
     calibrated_on: str
     """the pseudo boxes (.parquet) or labels (.h5); the index of the images where neither plays a part"""
     constant: float = Field(default=0.5, ge=0, lt=1)
@@ -102,8 +102,8 @@ def calibrate_method(
     """
     if method.calibrated_by == "constant":
         return _given(Threshold(method.constant, params.scale, "constant"))
-    if method.calibrated_by == "otsu":
-        return _given(Threshold(OTSU, "otsu", "otsu"))
+    if method.calibrated_by in ("otsu", "otsu_root"):
+        return _given(Threshold(OTSU, method.calibrated_by, method.calibrated_by))
     boxes = _pseudo_boxes(Path(method.calibrated_on), index)
     targets = draw(find_targets(index, boxes, TRAIN_WEAKSUP), search.images, seed)
     found = calibrate(store, targets, threshold_grid(search.step), params.resolution, params.scale)
