@@ -69,7 +69,7 @@ frozen [features]
       foreground [wsfl]  <- frozen, frozen-detection
         gaussian-foreground [gaussian_labels]
           segmentation-foreground [spol]  <- frozen
-            localize  <- ddt_boxes, norm, cam, gaussian-cam, foreground, segmentation-cam
+            localize  <- ddt_boxes, norm, cam, foreground, segmentation-cam
         score_proposals  <- proposals
           oicr [detector]  <- proposals, lite0
   norm [norm]
