@@ -11,7 +11,8 @@ from wsol_core.core.errors import nearest
 from wsol_core.core.params import Block
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
-Unit = Literal["percent", "share", "pixels"]
+Unit = Literal["percent", "share", "three", "pixels"]
+"""`three`: a share with three digits"""
 Read = Callable[[str], dict[str, Any]]
 """The content of a JSON file, by its path from `results/PRESET`."""
 Figures = dict[str, dict[str, Any]]
@@ -25,7 +26,9 @@ class Column(NamedTuple):
     figure: str
     unit: Unit = "percent"
     in_paper: bool = True
-    """whether papers have it, in the same unit; theirs stands to its left"""
+    """whether papers have it, in the same unit; theirs stands to its left; else it is left out where no row has it"""
+    split: str = "test"
+    """split that it is of"""
 
 
 class Row(Block):

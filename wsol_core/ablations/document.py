@@ -1,6 +1,6 @@
 """Every ablation table on the page of its preset, ours beside the paper's."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +13,7 @@ SPLIT = "test"
 FORMATS: dict[Unit, Callable[[float], str]] = {
     "percent": lambda share: f"{100 * share:.1f}",
     "share": "{:.2g}".format,
+    "three": "{:.3f}".format,
     "pixels": "{:.0f}".format,
 }
 
@@ -36,12 +37,12 @@ def section(table: Table, project: Path = Path()) -> str:
         return "\n".join([*lines, "Not run yet."])
     for path in found:
         figures = read_rows(path, table)
-        figures = figures[figures["split"] == SPLIT]
         lines += [_caption(path.parent.name, table, figures), "", *_markdown(table, figures), ""]
     return "\n".join(lines[:-1])
 
 
 def _caption(preset: str, table: Table, figures: pd.DataFrame) -> str:
+    figures = figures[figures["split"] == SPLIT]
     commits = ", ".join(sorted(figures["commit"].unique()))
     baseline = ""
     if table.baseline:
@@ -51,25 +52,28 @@ def _caption(preset: str, table: Table, figures: pd.DataFrame) -> str:
 
 
 def _markdown(table: Table, figures: pd.DataFrame) -> Iterator[str]:
-    titles = [
-        title
+    columns = [
+        column
         for column in table.columns()
-        for title in ([f"paper {column.title}"] if column.in_paper else []) + [column.title]
+        if column.in_paper or figures.loc[figures["split"] == column.split, column.figure].notna().any()
+    ]
+    titles = [
+        title for column in columns for title in ([f"paper {column.title}"] if column.in_paper else []) + [column.title]
     ]
     yield f"| {' | '.join(['row', 'seeds', *titles])} |"
     yield f"| {' | '.join(['---', '---', *['---:'] * len(titles)])} |"
     for row in table.rows:
-        cells = _cells(table, row, figures[figures["row"] == row.name])
+        cells = _cells(columns, row, figures[figures["row"] == row.name])
         yield f"| {' | '.join(cells)} |"
 
 
-def _cells(table: Table, row: Row, found: pd.DataFrame) -> Iterator[str]:
+def _cells(columns: Sequence[Column], row: Row, found: pd.DataFrame) -> Iterator[str]:
     yield row.name
-    yield ", ".join(str(seed) for seed in sorted(found["seed"])) or "-"
-    for column in table.columns():
+    yield ", ".join(str(seed) for seed in sorted(found["seed"].unique())) or "-"
+    for column in columns:
         if column.in_paper:
             yield _paper(row, column)
-        yield _over_seeds(found, column.figure, FORMATS[column.unit])
+        yield _over_seeds(found[found["split"] == column.split], column.figure, FORMATS[column.unit])
 
 
 def _over_seeds(found: pd.DataFrame, name: str, show: Callable[[float], str] = FORMATS["percent"]) -> str:

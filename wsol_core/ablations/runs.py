@@ -32,7 +32,7 @@ KEYS = ("row", "seed", "overrides", "commit", "split")
 
 
 def read_rows(path: Path, table: Table) -> pd.DataFrame:
-    """The CSV file of a table, columns `KEYS` and its figures; empty where there is none.
+    """The CSV file of a table, columns `KEYS` and its figures; empty where there is none, NaN what older rows lack.
 
     Raises:
         InputError: it is damaged.
@@ -41,7 +41,9 @@ def read_rows(path: Path, table: Table) -> pd.DataFrame:
     if not path.exists():
         return pd.DataFrame(columns=columns)
     try:
-        return pd.read_csv(path, dtype={"overrides": str, "commit": str})[columns]
+        found = pd.read_csv(path, dtype={"overrides": str, "commit": str})
+        found[[*KEYS, table.figures[0]]]  # what any version of the table has
+        return found.reindex(columns=columns)
     except (ValueError, KeyError) as error:
         raise InputError(f"{path}: not a table of ablations; restore or delete it") from error
 
