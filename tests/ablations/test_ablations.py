@@ -248,7 +248,8 @@ def test_heat_maps_and_segmentations_are_tables_too(project: Path) -> None:
     ]
     text = (project / "docs/results/demo.md").read_text()
     assert "\n".join([
-        "| row | seeds | paper saliency AP | saliency AP | paper point mAP | point mAP | paper peaks apart | peaks apart |",
+        "| row | seeds | paper saliency AP | saliency AP | paper point mAP | point mAP | paper peaks apart "
+        "| peaks apart |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
         "| first | - | 32.50 | - | - | - | - | - |",
         "| both | 0 | 37.70 | 34.0 | - | 50.0 | 69 | 12 |",
