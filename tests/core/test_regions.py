@@ -109,7 +109,7 @@ def test_more_components_than_16_bits_count() -> None:
     assert largest_component_box(binary) == (590, 598, 599, 600)
 
 
-SCALES: tuple[Scale, ...] = ("value", "maximum", "percentile", "otsu", "otsu_root")
+SCALES: tuple[Scale, ...] = ("value", "maximum", "percentile", "otsu", "otsu_root", "otsu_logit")
 
 
 def naive_otsu(grid: npt.NDArray[np.float32]) -> float:
@@ -130,7 +130,10 @@ def naive_rescale(grid: npt.NDArray[np.float32], scale: Scale) -> npt.NDArray[np
         return grid
     if scale == "maximum":
         return f32([[value / grid.max() if grid.max() > 0 else 0 for value in row] for row in grid])
-    if scale in ("otsu", "otsu_root"):
+    if scale in ("otsu", "otsu_root", "otsu_logit"):
+        if scale == "otsu_logit":
+            inner = np.clip(grid, np.float32(1e-3), np.float32(0.999))
+            grid = np.log(inner / (1 - inner)) + np.float32(np.log(999))
         grid = np.sqrt(grid) if scale == "otsu_root" else grid
         low, middle, high = float(grid.min()), naive_otsu(grid), float(grid.max())
         if np.isclose(low, high, rtol=1e-6, atol=0):
@@ -171,6 +174,8 @@ def test_rescale_by_hand() -> None:
     np.testing.assert_array_equal(rescale(grid, "percentile"), [[0, 0.75], [0, 0.5]])
     # Otsu parts .2 from .4, halfway at .3.
     np.testing.assert_allclose(rescale(grid, "otsu"), f32([[0, 1], [0, 0.25]]), rtol=1e-6)
+    # From the logit of .001 those of .5 and 1 are log 999 and twice that; parted below the first, at a half of it.
+    np.testing.assert_allclose(rescale(f32([[0, 0.5, 1]]), "otsu_logit"), [[0, 2 / 3, 1]], rtol=1e-4)
     # The roots .4 and .9 of .16 and .81 are parted at .65, so .16 lies halfway to it from 0.
     np.testing.assert_allclose(rescale(f32([[0, 0.16, 0.81]]), "otsu_root"), [[0, 0.4 / 1.3, 1]], rtol=1e-6)
 

@@ -151,7 +151,7 @@ def test_localize_boxes_every_map_in_pixels_of_its_image(store: MapStore) -> Non
         assert table["score"][at] == store[at].max()
 
 
-@pytest.mark.parametrize("scale", ["maximum", "percentile", "otsu", "otsu_root"])
+@pytest.mark.parametrize("scale", ["maximum", "percentile", "otsu", "otsu_root", "otsu_logit"])
 def test_sweep_calibrate_and_localize_agree_on_the_scale(store: MapStore, scale: Scale) -> None:
     index = make_index()
     targets = find_targets(index, make_boxes(index), TRAIN_WEAKSUP)
@@ -316,7 +316,12 @@ def calibrated(workspace: Path, method: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("by", "threshold", "scale"),
-    [("constant", 0.35, "value"), ("otsu", 0.5, "otsu"), ("otsu_root", 0.5, "otsu_root")],
+    [
+        ("constant", 0.35, "value"),
+        ("otsu", 0.5, "otsu"),
+        ("otsu_root", 0.5, "otsu_root"),
+        ("otsu_logit", 0.5, "otsu_logit"),
+    ],
 )
 def test_constant_and_otsu_compare_nothing(workspace: Path, by: str, threshold: float, scale: Scale) -> None:
     line = f"{{calibrated_by: {by}, calibrated_on: data/localization/index.parquet, constant: 0.35}}"

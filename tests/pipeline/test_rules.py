@@ -83,7 +83,9 @@ def test_thresholds_come_from_where_the_parameters_say(preset: str, graphs: dict
     stages = {stage.name: stage for stage in graphs[preset]}
     for name, method in preset_parameters(preset, ROOT).methods.items():
         source = method.calibrated_by
-        assert (method.calibrated_on.endswith("/index.parquet")) == (source in ("constant", "otsu", "otsu_root")), name
+        assert (method.calibrated_on.endswith("/index.parquet")) == (
+            source in ("constant", "otsu", "otsu_root", "otsu_logit")
+        ), name
         behind = upstream(stages[f"localize@{name}"], graphs[preset])
         if source != "pseudo_boxes" and name not in ("ddt", "ddt-agnostic") and "foreground" not in name:
             assert "ddt_boxes" not in behind, name

@@ -13,8 +13,9 @@ from wsol_core.core.boxes import Boxes
 
 FloatArray = npt.NDArray[np.floating]
 GridBox = tuple[int, int, int, int]
-Scale = Literal["value", "maximum", "percentile", "otsu", "otsu_root"]
-OTSU_SCALES: tuple[Scale, ...] = ("otsu", "otsu_root")
+Scale = Literal["value", "maximum", "percentile", "otsu", "otsu_root", "otsu_logit"]
+LEAST = np.float32(1e-3)
+OTSU_SCALES: tuple[Scale, ...] = ("otsu", "otsu_root", "otsu_logit")
 """Those whose threshold .5 is each map's own."""
 
 ROUNDING = 1e-6
@@ -46,7 +47,8 @@ def rescale(grid: npt.NDArray[np.float32], scale: Scale) -> npt.NDArray[np.float
     the pixels whose score is lower; so at a threshold t the highest 1 - t of the pixels are above it, fewer where
     scores are equal, and of a constant map none. `otsu`: linearly from the lowest score, 0, to the map's own
     `otsu_threshold`, .5, and from there to the highest score, 1; zeros where the map is constant. `otsu_root`: the same
-    of the square roots of the scores, which lowers the threshold of maps that are products.
+    of the square roots of the scores, which lowers the threshold of maps that are products. `otsu_logit`: the same of
+    their logits, scores nearer than `LEAST` to 0 or 1 standing for it.
 
     Example:
         >>> grid = np.array([[0, 0.25, 0.375, 0.5]], dtype=np.float32)
@@ -63,6 +65,9 @@ def rescale(grid: npt.NDArray[np.float32], scale: Scale) -> npt.NDArray[np.float
         return _around_otsu(grid)
     if scale == "otsu_root":
         return _around_otsu(np.sqrt(grid))
+    if scale == "otsu_logit":
+        inner = np.clip(grid, LEAST, 1 - LEAST)
+        return _around_otsu(np.log(inner / (1 - inner)) - np.log(LEAST / (1 - LEAST)))  # none negative
     order = np.argsort(grid, axis=None)
     ascending = grid.ravel()[order]
     ranks = np.empty(grid.size, dtype=np.float32)

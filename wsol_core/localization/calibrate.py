@@ -23,7 +23,7 @@ FloatArray = npt.NDArray[np.floating]
 
 CURVE = ("threshold", "mean_iou")
 OTSU = 0.5
-"""The threshold on the scales `otsu` and `otsu_root`."""
+"""The threshold on the scales of Otsu."""
 
 
 class MethodParams(Block):
@@ -31,7 +31,8 @@ class MethodParams(Block):
 
     calibrated_by: CalibratedBy = "pseudo_boxes"
     """pseudo_boxes: the threshold whose boxes agree best with a table of boxes; labels: with those of pseudo labels;
-    constant: the one given; otsu: each map's own; otsu_root: that of its scores' square roots, for products"""
+    constant: the one given; otsu: each map's own; otsu_root, otsu_logit: that of its scores' square roots or
+    logits"""
     calibrated_on: str
     """the pseudo boxes (.parquet) or labels (.h5); the index of the images where neither plays a part"""
     constant: float = Field(default=0.5, ge=0, lt=1)
@@ -102,7 +103,7 @@ def calibrate_method(
     """
     if method.calibrated_by == "constant":
         return _given(Threshold(method.constant, params.scale, "constant"))
-    if method.calibrated_by in ("otsu", "otsu_root"):
+    if method.calibrated_by in ("otsu", "otsu_root", "otsu_logit"):
         return _given(Threshold(OTSU, method.calibrated_by, method.calibrated_by))
     boxes = _pseudo_boxes(Path(method.calibrated_on), index)
     targets = draw(find_targets(index, boxes, TRAIN_WEAKSUP), search.images, seed)

@@ -22,7 +22,7 @@ from wsol_core.data.index import ImageIndex
 from wsol_core.metrics.localization import GroundTruth, best_iou
 
 FloatArray = npt.NDArray[np.floating]
-CalibratedBy = Literal["pseudo_boxes", "labels", "constant", "otsu", "otsu_root"]
+CalibratedBy = Literal["pseudo_boxes", "labels", "constant", "otsu", "otsu_root", "otsu_logit"]
 
 
 class LocalizeParams(Block):
@@ -33,8 +33,8 @@ class LocalizeParams(Block):
     scale: Scale = "value"
     """What is held against the threshold: scores as they are (`value`), as shares of the map's maximum (`maximum`), as
     the share of the map's pixels that are lower (`percentile`), or relative to the map's own threshold of Otsu
-    (`otsu`, which stands at .5) or to that of the scores' square roots (`otsu_root`). Methods that are calibrated by
-    one of the two have that scale whatever stands here."""
+    (`otsu`, which stands at .5) or to that of the scores' square roots (`otsu_root`) or logits (`otsu_logit`). Methods
+    that are calibrated by one of the three have that scale whatever stands here."""
     components: Literal["largest", "all"] = "largest"
     """One box per map, of the largest component; or one for each component (several objects in an image)."""
     min_area: float = Field(default=0.01, ge=0, le=1)
@@ -112,7 +112,7 @@ def sweep(
     A map is read, upsampled and swept at once, so memory is bounded by the result. An image's map is the one of its
     label, else its class-agnostic one; without a map its IoU is 0 at every threshold. What else is to be measured of
     the rescaled maps, a `visitor` does in the same pass; it is called from several threads, in any order. It gets maps
-    in the store's resolution, those of the scales `otsu` and `otsu_root` in the one that their threshold is found in.
+    in the store's resolution, those of a scale of Otsu's in the one that their threshold is found in.
     """
     boxes = targets.boxes_by_image()
     ious = np.zeros((len(targets.images), len(thresholds)), dtype=np.float32)
