@@ -174,8 +174,10 @@ def test_rescale_by_hand() -> None:
     np.testing.assert_array_equal(rescale(grid, "percentile"), [[0, 0.75], [0, 0.5]])
     # Otsu parts .2 from .4, halfway at .3.
     np.testing.assert_allclose(rescale(grid, "otsu"), f32([[0, 1], [0, 0.25]]), rtol=1e-6)
-    # From the logit of .001 those of .5 and 1 are log 999 and twice that; parted below the first, at a half of it.
-    np.testing.assert_allclose(rescale(f32([[0, 0.5, 1]]), "otsu_logit"), [[0, 2 / 3, 1]], rtol=1e-4)
+    # From the logit of .001 those of .5 and .9 are log 999 and log 8991; the first of them is parted off, at half of it.
+    half, high = np.log(999) / 2, np.log(8991)
+    expected = [[0, 0.5 + 0.5 * half / (high - half), 1]]
+    np.testing.assert_allclose(rescale(f32([[0, 0.5, 0.9]]), "otsu_logit"), expected, rtol=1e-4)
     # The roots .4 and .9 of .16 and .81 are parted at .65, so .16 lies halfway to it from 0.
     np.testing.assert_allclose(rescale(f32([[0, 0.16, 0.81]]), "otsu_root"), [[0, 0.4 / 1.3, 1]], rtol=1e-6)
 
@@ -259,7 +261,7 @@ def naive_boxes(
 def test_all_components_equal_naive(shape: tuple[int, int], min_area: float, scale: Scale) -> None:
     rng = np.random.default_rng(shape)
     counts = set()
-    for threshold in (0.1, 0.4, 0.8, 1.0):
+    for threshold in (0.1, 0.4, 0.6, 0.7, 0.8, 1.0):
         score_map = rng.random(shape).astype(np.float32)
         boxes, scores = map_boxes(score_map, threshold, 50, 33, 20, scale, min_area)
         expected = naive_boxes(score_map, threshold, (50, 33, 20), scale, min_area)
