@@ -63,6 +63,7 @@ def forget() -> None:
     Path("out.txt").unlink(missing_ok=True)
 
 
+@pytest.mark.slow
 def test_page_does_what_it_says(shell: Shell, tmp_path: Path) -> None:
     first, rest = commands("Push and pull")[:3], commands("Push and pull")[3:]
     for line in first:

@@ -35,7 +35,7 @@ def pictures(count: int, side: int) -> torch.Tensor:
     return torch.randint(0, 256, (count, 3, side, side), dtype=torch.uint8)
 
 
-@pytest.mark.parametrize("method", ["segmentation-foreground", "labelled"])
+@pytest.mark.parametrize("method", ["segmentation-foreground", pytest.param("labelled", marks=pytest.mark.slow)])
 def test_onnx_says_the_same(method: str) -> None:
     export(method, "model.onnx")
     session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])

@@ -88,7 +88,7 @@ def test_projection_is_a_convolution_of_gated_features(gated: bool) -> None:
     gate = torch.rand(3, 5, 1, 1, requires_grad=True) if gated else None
     convolved = layer[2](layer[1](layer[0](features * gate if gate is not None else features)))
     torch.testing.assert_close(layer(features, gate), convolved)
-    given = [each for each in (features, gate, layer[0].weight) if each is not None]
+    given = [features, next(layer.parameters()), *([gate] if gate is not None else [])]
     of_layer = torch.autograd.grad(layer(features, gate).square().sum(), given)
     expected = torch.autograd.grad(
         layer[2](layer[1](layer[0](features * gate if gate is not None else features))).square().sum(), given

@@ -230,6 +230,7 @@ def test_experiment_reruns_only_what_depends_on_it(project: Path) -> None:
     run(project, "dvc", "checkout")
 
 
+@pytest.mark.slow
 def test_resolution_of_the_masks_changes_the_masks(project: Path) -> None:
     """DVC restores a stale result where a parameter is named `size`; ours is not."""
     params = project / "params.yaml"

@@ -229,7 +229,7 @@ def test_stage_refines_every_row_the_same_whatever_the_number_of_processes(
     contents = []
     for workers in "12":
         monkeypatch.setenv("WSOL_WORKERS", workers)
-        refine_stage.main("ddt")
+        refine_stage.main("ddt", "crf")
         contents.append((workspace / "outputs/ddt-crf/maps.h5").read_bytes())
     assert contents[0] == contents[1]
     with (
@@ -254,5 +254,5 @@ def test_stage_names_what_is_wrong(workspace: Path) -> None:
     image = workspace / "../../images/localization/0/picture02.png"
     image.write_bytes(b"")
     with pytest.raises(InputError, match=r"picture02\.png: zero bytes"):
-        refine_stage.main("ddt")
+        refine_stage.main("ddt", "crf")
     assert not (workspace / "outputs/ddt-crf/maps.h5").exists()

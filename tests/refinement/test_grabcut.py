@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from stages import grabcut as stage
+from stages import refine_maps as stage
 from wsol_core.core.errors import InputError
 from wsol_core.core.map_store import Kind, MapStore, create
 from wsol_core.data.index import ImageIndex, write_index
@@ -91,7 +91,7 @@ def test_the_stage_is_the_same_whatever_the_number_of_processes(
     contents, path = [], Path("data/localization/outputs/ddt-grabcut/maps.h5")
     for workers in "12":
         monkeypatch.setenv("WSOL_WORKERS", workers)
-        stage.main("ddt")
+        stage.main("ddt", "grabcut")
         contents.append(path.read_bytes())
     assert contents[0] == contents[1]
     count = len(workspace.table)

@@ -28,7 +28,7 @@ def largest_boxes(levels: npt.NDArray[np.uint16], steps: int) -> npt.NDArray[np.
     return boxes
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _sweep(levels: Any, boxes: Any) -> None:  # one function: the cache on disk does not notice changes of those called
     height, width = levels.shape
     steps = len(boxes)

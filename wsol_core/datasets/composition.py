@@ -5,6 +5,7 @@ its alpha, so that scaling and blurring leave no fringe. Every random choice com
 """
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -115,7 +116,7 @@ def relight(rng: np.random.Generator, cutout: Array, surroundings: Array, most: 
     return relit
 
 
-def shown_part(alpha: Array) -> tuple[slice, slice]:
+def shown_part(alpha: npt.NDArray[Any]) -> tuple[slice, slice]:
     """The rows and columns of `(h, w)` outside of which it is 0."""
     rows, columns = (np.flatnonzero(alpha.any(axis)) for axis in (1, 0))
     if not len(rows):

@@ -83,7 +83,7 @@ class Projection(nn.Sequential):
         weights = cast(Tensor, self[0].weight).flatten(1)[None]  # (1, WIDTH, C)
         weights = weights.expand(len(features), -1, -1) if gate is None else weights * gate.flatten(1)[:, None]
         projected = torch.bmm(weights.to(features.dtype), features.flatten(2))  # (B, WIDTH, h * w)
-        found: Tensor = self[2](self[1](projected.unflatten(2, features.shape[2:])))
+        found: Tensor = self[2](self[1](projected.reshape(*projected.shape[:2], *features.shape[2:])))
         return found
 
 

@@ -97,7 +97,13 @@ def grab_cut(
     cv2.setRNGSeed(crc32(image_id.encode()) & 0x7FFFFFFF)
     models = np.zeros((2, 1, 65))
     cv2.grabCut(
-        np.ascontiguousarray(picture), trimap, None, models[0], models[1], params.iterations, cv2.GC_INIT_WITH_MASK
+        np.ascontiguousarray(picture),
+        trimap,
+        (0, 0, 1, 1),
+        models[0],
+        models[1],
+        params.iterations,
+        cv2.GC_INIT_WITH_MASK,
     )
     cut = largest_component(np.isin(trimap, (cv2.GC_FGD, cv2.GC_PR_FGD)))
     share = cut.sum() / own.sum()
