@@ -99,13 +99,12 @@ def test_features_are_inside_difference_cells_and_size() -> None:
     assert len(found) == FEATURES.width(CHANNELS) == WIDTH
 
 
-def test_a_box_of_the_whole_picture_has_no_ring_and_a_constant_map_no_difference() -> None:
+def test_a_box_of_the_whole_picture_has_no_ring_and_an_empty_map_no_features() -> None:
     whole, inner = torch.tensor([[0.0, 0, 1, 1]]), torch.tensor([[0.3, 0.3, 0.6, 0.6]])
     plain = FEATURES.model_copy(update={"cells": 1})
-    for maps, box in ((torch.rand(CHANNELS, 4, 4), whole), (torch.ones(CHANNELS, 4, 4), inner)):
-        (found,) = describe(maps, box, plain)
-        assert found.isfinite().all()
-        assert found[CHANNELS : 2 * CHANNELS].abs().max() < 1.5 * found.abs().max()
+    (found,) = describe(torch.rand(CHANNELS, 4, 4), whole, plain)
+    assert found[:CHANNELS].all()
+    assert not found[CHANNELS : 2 * CHANNELS].any()
     (found,) = describe(torch.zeros(CHANNELS, 4, 4), inner, plain)
     assert not found[: 2 * CHANNELS].any()
     assert describe(torch.rand(CHANNELS, 4, 4), inner[:0], plain).shape == (0, plain.width(CHANNELS))
