@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
+from wsol_core.core.errors import one_line_errors, stop_in_one_line
 from wsol_core.core.tables import print_table
 from wsol_core.export.command import app as export_app
 from wsol_core.external.command import app as evaluate_app
-from wsol_core.external.command import one_line_errors
 from wsol_core.prediction.command import predict
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
@@ -30,12 +30,13 @@ def _table_names() -> list[str]:
 
 
 @app.callback()
-def wsol() -> None:
+def wsol(context: typer.Context) -> None:
     """Image-level labels in, boxes and masks out.
 
     Exit codes: 0 done, 1 an error (one line says which), 2 a wrong option. `wsol --install-completion` completes
     commands, presets and tables in the shell.
     """
+    context.call_on_close(stop_in_one_line())
 
 
 @app.command()

@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from wsol_core.core.errors import InputError
-from wsol_core.external.command import one_line_errors
+from wsol_core.core.errors import InputError, one_line_errors
 
 
 def predict(
