@@ -12,8 +12,6 @@ from typing import NoReturn
 
 from wsol_core.core.locks import only_run
 
-LOCKS = Path(".wsol")
-"""Where a stage that runs has its lock file."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """What stops a run in good order: Ctrl+C, `kill` and schedulers, a terminal that is closed."""
 
@@ -49,7 +47,7 @@ def run_stage(main: Callable[..., None]) -> None:
         except TypeError as error:
             raise InputError(f"{main.__module__}: {error}") from error
         first = os.environ.get("RANK", "0") == "0"
-        with only_run(LOCKS / f"{name.replace('/', '-')}.lock", name) if first else nullcontext():
+        with only_run(Path(f".{name.replace('/', '-')}.lock"), name) if first else nullcontext():
             main(*arguments)
 
 

@@ -44,12 +44,11 @@ def lock(path: Path) -> int | None:
 
 @contextmanager
 def only_run(path: Path, name: str) -> Iterator[None]:
-    """Hold the lock file `path`, which is removed at the end; `name` says of what.
+    """Hold the lock file `path`, in a folder that exists, which is removed at the end; `name` says of what.
 
     Raises:
         InUseError: another process holds it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = None
     while descriptor is None:
         path.touch()
@@ -62,7 +61,6 @@ def only_run(path: Path, name: str) -> Iterator[None]:
     finally:
         with suppress(OSError):
             path.unlink()
-            path.parent.rmdir()
         os.close(descriptor)
 
 
