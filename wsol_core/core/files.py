@@ -6,18 +6,39 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from wsol_core.core.errors import InputError
 from wsol_core.core.locks import lock
 
+
+def _is_text(found: pa.DataType) -> bool:
+    return bool(pa.types.is_string(found) or pa.types.is_large_string(found))
+
+
+def _is_list_of_numbers(found: pa.DataType) -> bool:
+    is_list = pa.types.is_list(found) or pa.types.is_large_list(found)
+    return bool(is_list and (pa.types.is_integer(found.value_type) or pa.types.is_null(found.value_type)))
+
+
+BOXES = ("image_id", "x0", "y0", "x1", "y1")
+SCORED_BOXES = (*BOXES, "score", "label")
+COLUMN_TYPES: dict[str, Callable[[pa.DataType], bool]] = {
+    **dict.fromkeys(("image_id", "path", "digest", "split", "class"), _is_text),
+    **dict.fromkeys(("label", "width", "height", "instance"), pa.types.is_integer),
+    **dict.fromkeys(("x0", "y0", "x1", "y1", "score"), pa.types.is_floating),
+    "difficult": pa.types.is_boolean,
+    "labels": _is_list_of_numbers,
+}
+"""What the columns of the pipeline's tables hold, by their name; a column without rows may have no type."""
 LEFTOVER = re.compile(r"\.(.+)\.\d+\.tmp", re.DOTALL)
 """What is being written, or was when its run was killed."""
 
@@ -78,10 +99,10 @@ def temporary_folder(path: Path) -> Iterator[Path]:
 
 def remove_leftovers(folder: Path, names: Collection[str]) -> None:
     """Remove what killed runs left in a folder of files or folders of these names; what is being written stays."""
-    for entry in os.listdir(folder):
-        found = LEFTOVER.fullmatch(entry)
+    for path in folder.iterdir():
+        found = LEFTOVER.fullmatch(path.name)
         if found and found[1] in names:
-            _remove_if_left(folder / entry)
+            _remove_if_left(path)
 
 
 def _remove_if_left(path: Path) -> None:
@@ -173,15 +194,33 @@ def write_table(path: Path, table: pd.DataFrame, metadata: Mapping[str, Any] | N
         pq.write_table(content, temporary, compression="zstd")
 
 
-def read_table(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+def read_table(path: Path, columns: Sequence[str] = ()) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Read what `write_table` wrote: the table and its metadata.
 
+    Args:
+        path: of the file.
+        columns: that the table must have, of the type that `COLUMN_TYPES` gives their name; numbers are finite.
+
     Raises:
-        InputError: the file is missing or is not a Parquet file.
+        InputError: the file is missing, is not a Parquet file, or has another layout.
     """
     try:
         content = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
+        metadata = json.loads((content.schema.metadata or {}).get(b"wsol", b"{}"))
+        if not isinstance(metadata, dict):
+            raise ValueError("its metadata is no mapping")
+        for name in columns:
+            _check_column(content, name)
+        return content.to_pandas(), metadata
+    except (OSError, pa.ArrowException, ValueError, MemoryError) as error:
         raise InputError(f"{path}: not a readable table ({error}); run the stage that makes it again") from error
-    metadata: dict[str, Any] = json.loads((content.schema.metadata or {}).get(b"wsol", b"{}"))
-    return content.to_pandas(), metadata
+
+
+def _check_column(content: pa.Table, name: str) -> None:
+    if name not in content.column_names:
+        raise ValueError(f"no column {name!r}")
+    column, is_right = content.column(name), COLUMN_TYPES[name]
+    if not (is_right(column.type) or pa.types.is_null(column.type)) or column.null_count:
+        raise ValueError(f"column {name!r} is {column.type} with {column.null_count} missing values")
+    if pa.types.is_floating(column.type) and not pc.all(pc.is_finite(column), min_count=0).as_py():
+        raise ValueError(f"column {name!r} has values that are not finite")

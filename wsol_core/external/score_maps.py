@@ -11,6 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from wsol_core.core.errors import InputError
+from wsol_core.core.hdf5 import dataset
 from wsol_core.core.map_store import CLASS_AGNOSTIC, Kind
 from wsol_core.data.paths import image_id, is_inside, walk
 
@@ -143,17 +144,15 @@ class _FileMaps:
     def __init__(self, path: Path, file: h5py.File) -> None:
         self.place = path
         try:
-            self._maps: h5py.Dataset = file["maps"]
-            ids, shape = file["image_id"], self._maps.shape
-            if ids.ndim != 1 or ("label" in file and file["label"].ndim != 1):
-                raise ValueError("image_id and label have one dimension")
+            self._maps = dataset(file, "maps", 3, "fiub")
+            ids, shape = dataset(file, "image_id", 1, "OSiu"), self._maps.shape
             names = (ids.asstr()[:] if h5py.check_string_dtype(ids.dtype) else ids[:].astype(str)).tolist()
-            labels = file["label"][:].tolist() if "label" in file else [CLASS_AGNOSTIC] * len(names)
+            labels = dataset(file, "label", 1, "iu")[:].tolist() if "label" in file else [CLASS_AGNOSTIC] * len(names)
         except (KeyError, AttributeError, TypeError, ValueError, OSError) as error:
             raise InputError(f"{path}: needs the datasets maps (M, h, w) and image_id (M,) ({error})") from error
         if file.attrs.get("kind") == Kind.TRISTATE.value:
             raise InputError(f"{path}: tri-state labels, not score maps")
-        if len(shape) != 3 or shape[0] != len(names) or len(labels) != len(names):
+        if shape[0] != len(names) or len(labels) != len(names):
             raise InputError(f"{path}: maps of shape {shape} for {len(names)} image_id and {len(labels)} label")
         self._rows: dict[str, dict[int, int]] = {}
         for row, (name, label) in enumerate(zip(names, labels, strict=True)):

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from wsol_core.core.boxes import Boxes, from_xywh
 from wsol_core.core.errors import InputError
-from wsol_core.core.files import read_table, write_table
+from wsol_core.core.files import SCORED_BOXES, read_table, write_table
 from wsol_core.core.parallel import in_processes
 from wsol_core.core.params import Block
 from wsol_core.core.scratch import discard
@@ -100,7 +100,7 @@ def _is_done(path: Path, images: pd.DataFrame) -> bool:
     if not os.path.lexists(path):
         return False
     try:
-        table, _ = read_table(path)
+        table, _ = read_table(path, SCORED_BOXES)
         expected = proposal_rows("", np.empty((0, 4), dtype=np.float32))
         if list(table.columns) != list(expected.columns) or not table["image_id"].isin(images["image_id"]).all():
             raise InputError("not the boxes of these images")
