@@ -168,6 +168,19 @@ def inspect(
 
 
 @app.command()
+def clean() -> None:
+    """Remove what stopped runs keep to go on from (WSOL_SCRATCH, .wsol), but for stages that run now.
+
+    Example: wsol clean
+    """
+    with one_line_errors():
+        from wsol_core.core.scratch import clean as clean_scratch
+
+        removed = clean_scratch()
+    typer.echo("\n".join(f"removed {folder}" for folder in removed) or "nothing to remove")
+
+
+@app.command()
 def exempt() -> None:
     """Propose the classes to exempt from a detector's filter: those that the localization set does not name.
 

@@ -13,7 +13,7 @@ from wsol_core.configuration.expand import expand
 from wsol_core.configuration.parameters import Parameters, typed
 from wsol_core.core.errors import InputError, nearest
 from wsol_core.core.files import atomic_path
-from wsol_core.core.params import SAFE_LOADER
+from wsol_core.core.params import SAFE_LOADER, read_yaml
 from wsol_core.data.roots import find_root, registry, remember_root
 
 DEMO = "demo"
@@ -157,10 +157,7 @@ def _refuse_idle_deletions(base: Mapping[str, Any], patch: Mapping[str, Any], pl
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), SAFE_LOADER)
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: not valid YAML ({error})") from error
+    content = read_yaml(path)
     if not isinstance(content, dict):
         raise InputError(f"{path}: not a part of the parameters, `key: value` by line")
     return content

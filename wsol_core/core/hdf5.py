@@ -43,7 +43,8 @@ def dataset(file: h5py.File, name: str, dimensions: int, kinds: str) -> h5py.Dat
         raise ValueError(f"no data set {name!r} in the file itself")
     found = own(file[name])
     if found.shape is None or found.ndim != dimensions or found.dtype.kind not in kinds:
-        raise ValueError(f"{name!r} is {found.dtype} of shape {found.shape}")
+        needed = ("", "one dimension", "two dimensions", "three dimensions")[dimensions]
+        raise ValueError(f"{name!r} has {needed}, here {found.dtype} of shape {found.shape}")
     return found
 
 

@@ -14,14 +14,16 @@ from wsol_core.core.errors import InputError, nearest
 
 PARAMS = Path("params.yaml")
 PIPELINE = Path("dvc.yaml")
+MOST_VALUES, DEEPEST = 100_000, 50
+"""Of a YAML file; more is a slip or an attack."""
 SAFE_LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """libyaml's where it was built in, ten times as fast."""
 
 
 class Block(BaseModel):
-    """A frozen block of parameters that refuses unknown keys; strings such as '1e-05' become numbers."""
+    """A frozen block of parameters that refuses unknown keys, NaN and infinity; strings such as '1e-05' become numbers."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     def idle_fields(self) -> frozenset[str]:
         """Fields, also of nested blocks (`"training.resize"`), that say nothing beside the others' values."""
@@ -96,19 +98,50 @@ def names(block: str) -> tuple[str, ...]:
     return tuple(map(str, entries))
 
 
-def _read_yaml(path: Path) -> Any:
+def read_yaml(path: Path) -> Any:
+    """What a YAML file holds; do not change it.
+
+    Raises:
+        FileNotFoundError: it is missing.
+        InputError: it is no YAML, or it is nested, or grows by its aliases, beyond all measure.
+    """
     try:
         return _parse(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError) as error:
+        raise InputError(f"{path}: not valid YAML ({error})") from error
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        return read_yaml(path)
     except FileNotFoundError as error:
         raise InputError(f"{path}: missing; run from the project's root") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not valid YAML ({error})") from error
 
 
 @lru_cache(maxsize=4)
 def _parse(text: str) -> Any:
     """What a YAML text holds, parsed once: a stage asks for its parameters several times, and `dvc.yaml` is long."""
+    _refuse_bombs(text)
     return yaml.load(text, SAFE_LOADER)
+
+
+def _refuse_bombs(text: str) -> None:
+    """Raise ValueError where a text stands for more than `MOST_VALUES` values, or deeper than `DEEPEST`."""
+    sizes: dict[str | None, int] = {}
+    opened: list[tuple[str | None, int]] = []
+    count = 0
+    for event in yaml.parse(text, SAFE_LOADER):
+        if isinstance(event, yaml.AliasEvent):
+            count += sizes.get(event.anchor, 1)
+        elif isinstance(event, yaml.CollectionStartEvent):
+            opened.append((event.anchor, count))
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = opened.pop()
+            sizes[anchor] = count - before
+        elif isinstance(event, yaml.ScalarEvent):
+            count += 1
+        if count > MOST_VALUES or len(opened) > DEEPEST:
+            raise ValueError(f"more than {MOST_VALUES} values or {DEEPEST} levels")
 
 
 def explain(error: ValidationError, model: type[Block], block: str) -> str:

@@ -7,11 +7,11 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 
 from wsol_core.core.errors import InputError
-from wsol_core.core.files import read_table
+from wsol_core.core.files import BOXES, read_table
 from wsol_core.core.map_store import MapStore
+from wsol_core.core.params import read_yaml
 from wsol_core.data.index import ImageIndex, read_index
 
 KEPT = 16
@@ -62,6 +62,8 @@ def rows_of(path: Path, image_id: str) -> pd.DataFrame:
     """
     try:
         rows: pd.DataFrame = pq.read_table(path, filters=[("image_id", "=", image_id)]).to_pandas()
+        if missing := {*BOXES, "label"} - set(rows.columns):
+            raise pa.ArrowInvalid(f"no column {min(missing)!r}")
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path.name}: not a readable table ({error}); run the stage that makes it again") from error
     return rows
@@ -90,8 +92,5 @@ def _labels(path: Path, _: Stamp) -> tuple[int, ...]:
 
 @lru_cache(KEPT)
 def _document(path: Path, _: Stamp) -> dict[str, Any]:
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError as error:
-        raise InputError(f"{path.name}: not valid YAML ({error})") from error
+    content = read_yaml(path)
     return content if isinstance(content, dict) else {}

@@ -63,7 +63,8 @@ def predict(
             if model is not None
             else Predictor.of_method(str(method), device, threshold, components)
         )
-        inputs = [*(source.path for source in sources), *([] if model is None else [model])]
+        of_network = [Path("data"), Path("params.yaml")] if model is None else [model]
+        inputs = [*(source.path for source in sources), *of_network]
         outputs = Outputs(out, predictor, overwrite, inputs)
         done = predict_files(predictor, sources, outputs, batch, lambda line: tqdm.write(line, file=sys.stderr))
     boxes = sum(len(record["boxes"]) for record in done.records)

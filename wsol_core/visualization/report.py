@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from wsol_core.core import params
 from wsol_core.core.errors import InputError
@@ -53,7 +53,7 @@ class _Network(_Part):
 
 
 class _Filter(_Part):
-    threshold: float
+    threshold: float = Field(ge=0, le=1)
 
 
 class _DetectorNetwork(_Part):
