@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from wsol_core.ablations.definition import Column, Figures, Read, Row, Table
 from wsol_core.ablations.overrides import Overrides
 from wsol_core.core.errors import InputError, nearest
+from wsol_core.core.params import read_yaml
 from wsol_core.data.index import TRAIN_WEAKSUP
 
 FOLDER = Path("ablations")

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
 
 from wsol_core.core.errors import InputError, nearest
-from wsol_core.core.params import Block, explain
+from wsol_core.core.params import Block, explain, read_yaml
 from wsol_core.data.index import DataSet
 from wsol_core.datasets.listing import DataParams
 from wsol_core.datasets.scenes import DemoParams

@@ -21,7 +21,7 @@ SAFE_LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoade
 
 
 class Block(BaseModel):
-    """A frozen block of parameters that refuses unknown keys, NaN and infinity; strings such as '1e-05' become numbers."""
+    """A frozen block of parameters that refuses unknown keys and what is not finite; texts like '1e-05' are numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
