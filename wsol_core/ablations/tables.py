@@ -163,14 +163,15 @@ def read_tables(project: Path = Path()) -> dict[str, Table]:
 def _read(path: Path) -> Table:
     try:
         content = {"name": path.stem, "measure": "localization"} | read_yaml(path)
+    except (InputError, TypeError) as error:
+        raise InputError(f"{path}: not a table of `key: value` lines ({error})") from error
+    try:
         return pick(MEASURES, [str(content["measure"])], "measure")[0].model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         raise InputError(f"{path}: {'.'.join(map(str, first['loc'])) or 'rows'}: {first['msg']}") from error
-    except TypeError as error:
-        raise InputError(f"{path}: not a table of `key: value` lines ({error})") from error
     except InputError as error:
-        raise InputError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
+        raise InputError(f"{path}: {error}") from error
 
 
 def pick(known: Mapping[str, T], names: Sequence[str], kind: str) -> list[T]:

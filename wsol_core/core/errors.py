@@ -39,8 +39,8 @@ def run_stage(main: Callable[..., None]) -> None:
     process stands for all.
     """
     stop_in_one_line()
-    spec, arguments = sys.modules["__main__"].__spec__, sys.argv[1:]
-    name = " ".join([spec.name if spec else main.__module__, *arguments])
+    arguments = sys.argv[1:]
+    name = " ".join([_started() or main.__module__, *arguments])
     with one_line_errors():
         try:
             inspect.signature(main).bind(*arguments)
@@ -86,3 +86,13 @@ def stop_in_one_line() -> Callable[[], None]:
 def _stop(number: int, _: object) -> NoReturn:
     os.write(2, f"error: stopped by {signal.Signals(number).name}; nothing half-written is left\n".encode())
     raise SystemExit(1)
+
+
+def _started() -> str:
+    """The module that `python -m` runs, if it does."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return str(spec.name) if spec else ""
+
+
+if _started().startswith("stages."):  # what a stage imports after this module takes seconds, in which it may be stopped
+    stop_in_one_line()
