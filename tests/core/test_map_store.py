@@ -160,8 +160,9 @@ def rewrite(path: Path, name: str, values: object, **options: object) -> None:
 @pytest.mark.parametrize(
     ("name", "values"),
     [
-        ("maps", np.zeros((2, 2, 2))), ("maps", np.zeros((2, 2), np.float16)), ("maps", np.zeros((3, 2, 2), np.float16)),
-        ("maps", ["a", "b"]), ("image_id", [1, 2]), ("image_id", ["a"]), ("image_id", [["a", "b"]]),
+        ("maps", np.zeros((2, 2, 2))), ("maps", np.zeros((2, 2), np.float16)),
+        ("maps", np.zeros((3, 2, 2), np.float16)), ("maps", ["a", "b"]),
+        ("image_id", [1, 2]), ("image_id", ["a"]), ("image_id", [["a", "b"]]),
         ("image_id", ["a", "a"]), ("label", [-1]), ("label", [[-1], [-1]]), ("label", [0.5, 0.5]), ("label", 0),
     ],
 )  # fmt: skip
@@ -202,8 +203,8 @@ def test_no_other_file_is_ever_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "bad"),
-    [(Kind.SCORE, np.nan), (Kind.SCORE, np.inf), (Kind.SCORE, -0.01), (Kind.SCORE, 1.01), (Kind.MASK, 2), (Kind.MASK, 255),
-     (Kind.TRISTATE, 7)],
+    [(Kind.SCORE, np.nan), (Kind.SCORE, np.inf), (Kind.SCORE, -0.01), (Kind.SCORE, 1.01), (Kind.MASK, 2),
+     (Kind.MASK, 255), (Kind.TRISTATE, 7)],
 )  # fmt: skip
 def test_values_that_a_kind_has_not_are_refused_where_they_are_read(tmp_path: Path, kind: Kind, bad: float) -> None:
     path, maps = tmp_path / "x.h5", np.zeros((3, 2, 2), kind.dtype)

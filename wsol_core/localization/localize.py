@@ -142,6 +142,16 @@ def sweep(
     return ious
 
 
+def check_chosen(threshold: float | None) -> None:
+    """Check a threshold that somebody chose; None for none.
+
+    Raises:
+        InputError: it is not in [0, 1).
+    """
+    if threshold is not None and not 0 <= threshold < 1:
+        raise InputError(f"threshold {threshold:g}: must lie in [0, 1)")
+
+
 def read_calibration(path: Path) -> Threshold:
     """The threshold that `calibrate` wrote: a JSON file `{"threshold": .., "scale": .., "calibrated_by": ..}`.
 
