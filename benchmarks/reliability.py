@@ -1,8 +1,8 @@
 """Attacks that take long: runs that are killed, a full disk, signals, threads.
 
-Run `python -m benchmarks.reliability kills` (or `signals`, `disk`, `threads`; all without a word). Prints a line for each
-attack, and exits with 1 where one is not survived. `kills`, `signals` and `threads` run the preset `tiny` in copies of the
-last commit; `disk` mounts a small file system in memory, which takes root.
+Run `python -m benchmarks.reliability kills` (or `signals`, `disk`, `threads`; all without a word). Prints a line for
+each attack, and exits with 1 where one is not survived. `kills`, `signals` and `threads` run the preset `tiny` in copies
+of the last commit; `disk` mounts a small file system in memory, which takes root.
 """
 
 import os
@@ -23,7 +23,8 @@ import yaml
 PROJECT = Path(__file__).resolve().parents[1]
 WSOL = (sys.executable, "-c", "from wsol_core.cli.app import app; app()")
 STAGES = {
-    "features@frozen": "stages.features frozen", "selective_search@selective-search": "stages.selective_search selective-search",
+    "features@frozen": "stages.features frozen",
+    "selective_search@selective-search": "stages.selective_search selective-search",
     "ddt_boxes": "stages.ddt_boxes", "train@foreground": "stages.train foreground",
     "maps@foreground": "stages.maps foreground", "score_proposals@foreground": "stages.score_proposals foreground",
 }  # fmt: skip
@@ -160,9 +161,11 @@ WRITERS = {
     "with new_file(OUT) as (f, s): f.create_dataset('rows', data=rng.random((64, 4096)))",
     "table": "import pandas as pd\nfrom wsol_core.core.files import *\n"
     "write_table(OUT, pd.DataFrame({'x': rng.random(100000)}))",
-    "CSV": "import pandas as pd\nfrom wsol_core.core.files import *\nwrite_csv(OUT, pd.DataFrame({'x': rng.random(100000)}))",
+    "CSV": "import pandas as pd\nfrom wsol_core.core.files import *\n"
+    "write_csv(OUT, pd.DataFrame({'x': rng.random(100000)}))",
     "JSON": "from wsol_core.core.files import *\nwrite_json(OUT, {'x': rng.random(100000).tolist()})",
-    "network": "import torch\nfrom wsol_core.engine.checkpoints import *\nsave_checkpoint(OUT, {'x': torch.rand(100000)}, {})",
+    "network": "import torch\nfrom wsol_core.engine.checkpoints import *\n"
+    "save_checkpoint(OUT, {'x': torch.rand(100000)}, {})",
     "checkpoint": "import torch\nfrom wsol_core.core.files import *\n"
     "with atomic_path(OUT) as t, Sink(t, 'w+') as s:\n torch.save({'x': torch.rand(100000)}, s); s.check()",
     "JPEG": "from wsol_core.visualization.pictures import *\n"
@@ -240,7 +243,8 @@ ATTACKS = {"kills": kills, "signals": signals, "disk": disk, "threads": threads}
 def main() -> None:
     """Run the attacks that are named."""
     chosen = sys.argv[1:] or list(ATTACKS)
-    sys.exit(0 if all([ATTACKS[name]() for name in chosen]) else 1)
+    survived = [ATTACKS[name]() for name in chosen]
+    sys.exit(0 if all(survived) else 1)
 
 
 if __name__ == "__main__":
