@@ -1,8 +1,8 @@
 """Attacks that take long: runs that are killed, a full disk, signals, threads.
 
 Run `python -m benchmarks.reliability kills` (or `signals`, `disk`, `threads`; all without a word). Prints a line for
-each attack, and exits with 1 where one is not survived. `kills`, `signals` and `threads` run the preset `tiny` in copies
-of the last commit; `disk` mounts a small file system in memory, which takes root.
+each attack, and exits with 1 where one is not survived. `kills`, `signals` and `threads` run the preset `tiny` in
+copies of the last commit; `disk` mounts a small file system in memory, which takes root.
 """
 
 import os
