@@ -13,8 +13,8 @@ from wsol_core.cli.app import app
 from wsol_core.core.tables import print_table
 
 COMMANDS = (
-    "use", "results", "dag", "ablate", "clean", "doctor", "exempt", "inspect", "predict", "export boxes", "export masks",
-    "export model", "evaluate localization", "evaluate detection", "evaluate segmentation",
+    "use", "results", "dag", "ablate", "clean", "doctor", "exempt", "inspect", "predict", "export boxes",
+    "export masks", "export model", "evaluate localization", "evaluate detection", "evaluate segmentation",
 )  # fmt: skip
 DRAWN = "┃│┏╇"
 

@@ -138,8 +138,8 @@ def test_what_another_run_is_writing_stays(tmp_path: Path) -> None:
 def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
     fsync, replace = os.fsync, os.replace
-    monkeypatch.setattr(os, "fsync", lambda file: (done.append("fsync"), fsync(file)))
-    monkeypatch.setattr(os, "replace", lambda *paths: (done.append("replace"), replace(*paths)))
+    monkeypatch.setattr(os, "fsync", lambda file: done.append("fsync") or fsync(file))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(os, "replace", lambda *paths: done.append("replace") or replace(*paths))  # type: ignore[func-returns-value]
     write_json(tmp_path / "x", {})
     assert done == ["fsync", "replace"]
 
@@ -176,7 +176,9 @@ def test_a_table_of_another_layout_is_one_error(tmp_path: Path, column: str, val
     table = pd.DataFrame({"image_id": ["a", "b"], "x0": [0.0, 1.0], "label": [0, 1]})
     write_table(tmp_path / "x", table)
     read_table(tmp_path / "x", ["image_id", "x0", "label"])
-    write_table(tmp_path / "x", table.drop(columns=column) if values is None else table.assign(**{column: values}))
+    write_table(
+        tmp_path / "x", table.drop(columns=column) if values is None else table.assign(**{column: pd.Series(values)})
+    )
     with pytest.raises(InputError, match=rf"x: not a readable table .*{column}.*; run the stage that makes it again"):
         read_table(tmp_path / "x", ["image_id", "x0", "label"])
 
