@@ -26,7 +26,7 @@ STAGES = {
     "features@frozen": "stages.features frozen",
     "selective_search@selective-search": "stages.selective_search selective-search",
     "ddt_boxes": "stages.ddt_boxes", "train@foreground": "stages.train foreground",
-    "maps@foreground": "stages.maps foreground", "score_proposals@foreground": "stages.score_proposals foreground",
+    "maps@foreground": "stages.maps foreground", "score_proposals@detection-foreground": "stages.score_proposals detection foreground",
 }  # fmt: skip
 """Six stages of the chain, in its order, with the name of their lock."""
 KILLS = 20
@@ -101,7 +101,7 @@ def kills() -> bool:
         for number, (target, name) in enumerate(STAGES.items()):
             for _ in range(KILLS // len(STAGES) + (number < KILLS % len(STAGES))):
                 process = start(repro(target), killed)
-                if not wait_for((killed / f".{name}.lock").exists, process):
+                if not wait_for(lambda name=name: any(killed.glob(f".{name}*.lock")), process):
                     missed += 1
                     continue
                 time.sleep(rng.uniform(0, LONGEST_WAIT))
