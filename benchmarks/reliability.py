@@ -26,7 +26,8 @@ STAGES = {
     "features@frozen": "stages.features frozen",
     "selective_search@selective-search": "stages.selective_search selective-search",
     "ddt_boxes": "stages.ddt_boxes", "train@foreground": "stages.train foreground",
-    "maps@foreground": "stages.maps foreground", "score_proposals@detection-foreground": "stages.score_proposals detection foreground",
+    "maps@foreground": "stages.maps foreground",
+    "score_proposals@detection-foreground": "stages.score_proposals detection foreground",
 }  # fmt: skip
 """Six stages of the chain, in its order, with the name of their lock."""
 KILLS = 20
