@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import yaml
@@ -101,8 +101,12 @@ def kills() -> bool:
         done = 0
         for number, (target, name) in enumerate(STAGES.items()):
             wanted = done + KILLS // len(STAGES) + (number < KILLS % len(STAGES))
+            words = repro(target)
             while done < wanted:
-                done += kill(target, name, killed, rng.uniform(0, LONGEST_WAIT))
+                if kill(words, name, killed, rng.uniform(0, LONGEST_WAIT)):
+                    done += 1
+                else:  # it came to its end
+                    words = [*repro(target), "--force", "--single-item"]
             code, said = run(repro(target), killed)
             if code:
                 print(f"kills: {target} does not run again: {said}")
@@ -113,17 +117,20 @@ def kills() -> bool:
     return same and not left
 
 
-def kill(target: str, name: str, folder: Path, after: float) -> bool:
+def kill(words: Sequence[str], name: str, folder: Path, after: float) -> bool:
     """Run a stage and kill all its processes some seconds after its start; whether it was killed in its work."""
     locks = f".{name}*.lock"
     for left in folder.glob(locks):
         left.unlink()
-    process = start([*repro(target), "--force", "--single-item"], folder)
+    process = start(words, folder)
     if wait_for(lambda: any(folder.glob(locks)), process):
         time.sleep(after)
     at_work = any(folder.glob(locks))
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    said = process.communicate()[1]
+    if process.returncode > 0:
+        raise SystemExit(said)
     return at_work
 
 
