@@ -173,7 +173,7 @@ def test_fine_tuning_moves_the_weights() -> None:
 def test_interrupted_fine_tuning_of_another_start_is_not_resumed(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stop(*_: object) -> None:
+    def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(recipe, "foreground_loss", stop)

@@ -9,7 +9,9 @@ class activation map of Zhou et al.
 MFF-Net 2 says foreground or background at each position of the fused features; it learns from tri-state pseudo labels
 (`gaussian`), whose ignored pixels carry no loss (Eq. 7). The network is in `heads/mff_net.py`.
 
-Deviation: MFF-Net 2's logits are resized to the pseudo labels' resolution.
+Deviations:
+- MFF-Net 2's logits are resized to the pseudo labels' resolution.
+- By parameter images are weighted by their labels' agreement.
 """
 
 from typing import Literal
@@ -19,9 +21,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wsol_core.backbones.create import Backbone
-from wsol_core.core.map_store import IGNORE
 from wsol_core.data.loading import Batch
 from wsol_core.heads.mff_net import MFFNet, MFFParams, fuse
+from wsol_core.heads.pixel_loss import ImageWeights, pixel_loss
 
 Auxiliary = Literal["cross_entropy", "agreement", "none"]
 Classes = Literal["label", "predicted", "class_agnostic"]
@@ -40,6 +42,10 @@ class CamParams(MFFParams):
 
 class SegmentationParams(MFFParams):
     """MFF-Net 2 and its training."""
+
+    image_weights: ImageWeights = "equal"
+    """how much images count: all the same, or by `agreement`: of the pixels that may be the object, the ignored ones
+    included, the share that is foreground; for labels with ignored pixels"""
 
 
 class ClassificationNet(MFFNet):
@@ -100,16 +106,9 @@ def _cross_entropies(logits: list[Tensor], targets: Tensor) -> Tensor:
     return torch.stack([functional.cross_entropy(own, targets) for own in logits]).sum()
 
 
-def segmentation_loss(model: nn.Module, batch: Batch) -> Tensor:
-    """Binary cross entropy on the pixels that are not ignored, summed and divided by all pixels (SPOL Eq. 7).
-
-    `batch.targets (B, h, w)` hold 0, 1 or 255 (ignored). With several heads their losses are added.
-    """
-    logits = torch.stack(model(batch.inputs), dim=1)  # (B, heads, h, w)
-    logits = functional.interpolate(logits, batch.targets.shape[1:], mode="bilinear")  # at the labels' resolution
-    known = (batch.targets != IGNORE)[:, None].expand_as(logits).to(logits.dtype)
-    targets = batch.targets[:, None] * known
-    return functional.binary_cross_entropy_with_logits(logits, targets, weight=known) * logits.shape[1]
+def segmentation_loss(model: nn.Module, batch: Batch, weights: ImageWeights = "equal") -> Tensor:
+    """`pixel_loss` of all heads with the pseudo labels `batch.targets (B, h, w)`: 0, 1 or 255 (SPOL Eq. 7)."""
+    return pixel_loss(torch.stack(model(batch.inputs), dim=1), batch.targets, weights)  # logits (B, heads, h, w)
 
 
 def segmentation_maps(model: SegmentationNet, images: Tensor, _: Tensor) -> Tensor:

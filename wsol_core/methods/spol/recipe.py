@@ -10,9 +10,10 @@ from wsol_core.backbones.create import OnBackbone
 from wsol_core.data.index import ImageIndex
 from wsol_core.engine.inference import AGNOSTIC, Predict
 from wsol_core.engine.recipe import Answer, LabelRecipe, MapRecipe, Output, no_labels
-from wsol_core.engine.targets import Targets, stored_maps
+from wsol_core.engine.targets import Targets
 from wsol_core.engine.training import Loss
 from wsol_core.heads.mff_net import fuse
+from wsol_core.heads.pixel_loss import pixel_labels
 from wsol_core.methods.spol.networks import (
     CamParams,
     Classes,
@@ -83,12 +84,12 @@ class SegmentationRecipe(MapRecipe[SegmentationParams]):
     def targets(self, params: SegmentationParams, index: ImageIndex) -> Targets:
         """The pseudo labels of `learns_from`."""
         del index
-        return stored_maps(Path(params.learns_from))
+        return pixel_labels(Path(params.learns_from), params.image_weights)
 
     def loss(self, params: SegmentationParams, index: ImageIndex) -> Loss:
         """Binary cross entropy on pixels that are not ignored (Eq. 7)."""
-        del params, index
-        return segmentation_loss
+        del index
+        return partial(segmentation_loss, weights=params.image_weights)
 
     def maps(self, params: SegmentationParams) -> Predict:
         """Foreground maps."""
