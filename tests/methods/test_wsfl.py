@@ -186,6 +186,27 @@ def test_interrupted_fine_tuning_of_another_start_is_not_resumed(
 
 
 @pytest.mark.usefixtures("workspace")
+def test_images_are_weighted_where_their_masks_ignore_cells(small_index: ImageIndex) -> None:
+    """Half of the images are sure of one cell in three that may be the object."""
+    write_networks(epochs=1, image_weights="agreement")
+    with pytest.raises(InputError, match=r"pseudo_masks\.h5: has no ignored pixels"):
+        train_stage.main(MOVED)
+    ids = small_index.table["image_id"].tolist()
+    with create(MASKS, Kind.TRISTATE, 2, 2) as writer:
+        unsure, sure = np.array([[1, 255], [255, 0]]), np.array([[0, 1], [0, 1]])
+        writer.append(ids, [CLASS_AGNOSTIC] * len(ids), np.stack([(unsure, sure)[n % 2] for n in range(len(ids))]))
+    heads = {}
+    for weights in ("equal", "agreement"):
+        write_networks(epochs=1, image_weights=weights)
+        train_stage.main(MOVED)
+        found = load_checkpoint(TRAINED)
+        assert found.config["image_weights"] == weights
+        heads[weights] = found.tensors["head.weight"]
+    assert all(torch.isfinite(head).all() for head in heads.values())
+    assert not torch.equal(*heads.values())
+
+
+@pytest.mark.usefixtures("workspace")
 def test_an_oracles_masks_may_be_of_some_images_alone_and_pseudo_masks_may_not() -> None:
     some = [f"{number:02d}" for number in range(10)]
     oracle = MASKS.with_name("oracle-few.h5")
