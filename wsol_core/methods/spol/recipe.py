@@ -1,8 +1,9 @@
-"""SPOL's networks: MFF-Net 1 (`cam`) and MFF-Net 2 (`segmentation`)."""
+"""SPOL's networks: MFF-Net 1 (`cam`, and `cam-released` of the released code) and MFF-Net 2 (`segmentation`)."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from wsol_core.engine.targets import Targets, stored_maps
 from wsol_core.engine.training import Loss
 from wsol_core.heads.mff_net import fuse
 from wsol_core.methods.spol.networks import (
+    CamNet,
     CamParams,
     Classes,
     ClassificationNet,
@@ -29,23 +31,20 @@ from wsol_core.methods.spol.networks import (
     segmentation_loss,
     segmentation_maps,
 )
+from wsol_core.methods.spol.released import ReleasedNet, ReleasedParams, build_released
+
+C = TypeVar("C", bound=CamParams)
 
 
-class CamRecipe(LabelRecipe[CamParams]):
-    """MFF-Net 1: image labels in, activation maps out (SPOL 3.2 and 3.3)."""
+class ActivationRecipe(LabelRecipe[C]):
+    """Image labels in, activation maps out (SPOL 3.2 and 3.3)."""
 
-    params = CamParams
-
-    def build(self, params: CamParams, classes: int) -> ClassificationNet:
-        """MFF-Net 1."""
-        return build_cam(params, classes)
-
-    def loss(self, params: CamParams, index: ImageIndex) -> Loss:
+    def loss(self, params: C, index: ImageIndex) -> Loss:
         """The sum of two cross entropies, or as `auxiliary` says (3.5)."""
         del index
         return partial(classification_loss, auxiliary=params.auxiliary)
 
-    def outputs(self, params: CamParams, classes: int) -> Mapping[str, Output]:
+    def outputs(self, params: C, classes: int) -> Mapping[str, Output]:
         """Activation maps, and those of each fused stage for pictures (Fig. 7)."""
         del classes
         rows = "labels" if params.maps == "label" else AGNOSTIC
@@ -55,18 +54,38 @@ class CamRecipe(LabelRecipe[CamParams]):
             "layers": Output(partial(branch_maps, classes=params.maps), stages, "pictures"),
         }
 
-    def look(self, params: CamParams) -> Callable[[OnBackbone, Tensor], Answer]:
+    def look(self, params: C) -> Callable[[OnBackbone, Tensor], Answer]:
         """The map of the likeliest class, where the stage takes the label's, and the classes."""
         chosen: Classes = "predicted" if params.maps == "label" else params.maps
 
         def look(model: OnBackbone, images: Tensor) -> Answer:
-            assert isinstance(model, ClassificationNet)
+            assert isinstance(model, CamNet)
             fused = fuse(model.stages(model.backbone(images)), model.fusion)
             logits = model.pooled_logits(fused)[-1]
             shares = class_shares(logits, no_labels(images), chosen)
             return Answer(activations(fused[-1], shares, model.head_weights()[-1])[:, 0], logits.softmax(1))
 
         return look
+
+
+class CamRecipe(ActivationRecipe[CamParams]):
+    """MFF-Net 1."""
+
+    params = CamParams
+
+    def build(self, params: CamParams, classes: int) -> ClassificationNet:
+        """MFF-Net 1."""
+        return build_cam(params, classes)
+
+
+class ReleasedRecipe(ActivationRecipe[ReleasedParams]):
+    """MFF-Net 1 of the released code."""
+
+    params = ReleasedParams
+
+    def build(self, params: ReleasedParams, classes: int) -> ReleasedNet:
+        """MFF-Net 1 of the released code."""
+        return build_released(params, classes)
 
 
 class SegmentationRecipe(MapRecipe[SegmentationParams]):
@@ -96,4 +115,4 @@ class SegmentationRecipe(MapRecipe[SegmentationParams]):
         return segmentation_maps
 
 
-RECIPES = {"cam": CamRecipe(), "segmentation": SegmentationRecipe()}
+RECIPES = {"cam": CamRecipe(), "cam-released": ReleasedRecipe(), "segmentation": SegmentationRecipe()}
