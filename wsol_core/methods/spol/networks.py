@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wsol_core.backbones.create import Backbone
+from wsol_core.backbones.create import Backbone, OnBackbone
 from wsol_core.core.map_store import IGNORE
 from wsol_core.data.loading import Batch
 from wsol_core.heads.mff_net import MFFNet, MFFParams, fuse
@@ -109,14 +109,19 @@ def segmentation_loss(model: nn.Module, batch: Batch) -> Tensor:
 
     `batch.targets (B, h, w)` hold 0, 1 or 255 (ignored). With several heads their losses are added.
     """
-    logits = torch.stack(model(batch.inputs), dim=1)  # (B, heads, h, w)
-    logits = functional.interpolate(logits, batch.targets.shape[1:], mode="bilinear")  # at the labels' resolution
-    known = (batch.targets != IGNORE)[:, None].expand_as(logits).to(logits.dtype)
-    targets = batch.targets[:, None] * known
+    return tri_state_loss(model(batch.inputs), batch.targets)
+
+
+def tri_state_loss(heads: list[Tensor], labels: Tensor) -> Tensor:
+    """The loss of `segmentation_loss`, from the heads' logits `(B, h, w)` and labels `(B, H, W)`."""
+    logits = torch.stack(heads, dim=1)  # (B, heads, h, w)
+    logits = functional.interpolate(logits, labels.shape[1:], mode="bilinear")  # at the labels' resolution
+    known = (labels != IGNORE)[:, None].expand_as(logits).to(logits.dtype)
+    targets = labels[:, None] * known
     return functional.binary_cross_entropy_with_logits(logits, targets, weight=known) * logits.shape[1]
 
 
-def segmentation_maps(model: SegmentationNet, images: Tensor, _: Tensor) -> Tensor:
+def segmentation_maps(model: OnBackbone, images: Tensor, _: Tensor) -> Tensor:
     """Foreground probabilities `(B, 1, h, w)`, of the deepest head; the images' labels play no part."""
     return torch.sigmoid(model(images)[-1])[:, None]
 

@@ -1,4 +1,4 @@
-"""SPOL's networks: MFF-Net 1 (`cam`, and `cam-released` of the released code) and MFF-Net 2 (`segmentation`)."""
+"""SPOL's networks: MFF-Net 1 (`cam`, `cam-released`) and MFF-Net 2 (`segmentation`, `segmentation-mean-teacher`)."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -14,6 +14,12 @@ from wsol_core.engine.recipe import Answer, LabelRecipe, MapRecipe, Output, no_l
 from wsol_core.engine.targets import Targets, stored_maps
 from wsol_core.engine.training import Loss
 from wsol_core.heads.mff_net import fuse
+from wsol_core.methods.spol.mean_teacher import (
+    MeanTeacherNet,
+    MeanTeacherParams,
+    build_mean_teacher,
+    mean_teacher_loss,
+)
 from wsol_core.methods.spol.networks import (
     CamNet,
     CamParams,
@@ -34,6 +40,7 @@ from wsol_core.methods.spol.networks import (
 from wsol_core.methods.spol.released import ReleasedNet, ReleasedParams, build_released
 
 C = TypeVar("C", bound=CamParams)
+S = TypeVar("S", bound=SegmentationParams)
 
 
 class ActivationRecipe(LabelRecipe[C]):
@@ -88,31 +95,57 @@ class ReleasedRecipe(ActivationRecipe[ReleasedParams]):
         return build_released(params, classes)
 
 
-class SegmentationRecipe(MapRecipe[SegmentationParams]):
-    """MFF-Net 2: tri-state pseudo labels in, foreground maps out (SPOL 3.4)."""
+class TriStateRecipe(MapRecipe[S]):
+    """Tri-state pseudo labels in, foreground maps out (SPOL 3.4)."""
+
+    needs_pseudo_labels = True
+
+    def targets(self, params: S, index: ImageIndex) -> Targets:
+        """The pseudo labels of `learns_from`."""
+        del index
+        return stored_maps(Path(params.learns_from))
+
+    def maps(self, params: S) -> Predict:
+        """Foreground maps."""
+        del params
+        return segmentation_maps
+
+
+class SegmentationRecipe(TriStateRecipe[SegmentationParams]):
+    """MFF-Net 2."""
 
     params = SegmentationParams
-    needs_pseudo_labels = True
 
     def build(self, params: SegmentationParams, classes: int) -> SegmentationNet:
         """MFF-Net 2; it knows no classes."""
         del classes
         return build(params)
 
-    def targets(self, params: SegmentationParams, index: ImageIndex) -> Targets:
-        """The pseudo labels of `learns_from`."""
-        del index
-        return stored_maps(Path(params.learns_from))
-
     def loss(self, params: SegmentationParams, index: ImageIndex) -> Loss:
         """Binary cross entropy on pixels that are not ignored (Eq. 7)."""
         del params, index
         return segmentation_loss
 
-    def maps(self, params: SegmentationParams) -> Predict:
-        """Foreground maps."""
-        del params
-        return segmentation_maps
+
+class MeanTeacherRecipe(TriStateRecipe[MeanTeacherParams]):
+    """MFF-Net 2 with a teacher for ignored pixels."""
+
+    params = MeanTeacherParams
+
+    def build(self, params: MeanTeacherParams, classes: int) -> MeanTeacherNet:
+        """Student and teacher; they know no classes."""
+        del classes
+        return build_mean_teacher(params)
+
+    def loss(self, params: MeanTeacherParams, index: ImageIndex) -> Loss:
+        """Binary cross entropy with pseudo labels, and with the teacher where they are ignored."""
+        del index
+        return partial(mean_teacher_loss, confidence=params.confidence)
 
 
-RECIPES = {"cam": CamRecipe(), "cam-released": ReleasedRecipe(), "segmentation": SegmentationRecipe()}
+RECIPES = {
+    "cam": CamRecipe(),
+    "cam-released": ReleasedRecipe(),
+    "segmentation": SegmentationRecipe(),
+    "segmentation-mean-teacher": MeanTeacherRecipe(),
+}
