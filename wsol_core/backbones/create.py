@@ -34,8 +34,8 @@ class BackboneParams(Block):
     """Which network, and what it starts from."""
 
     name: str = "efficientnet_lite0"
-    """vgg16, resnet50, inception_v3, mobilenet_v1, mobilenet_v2, seresnet50, densenet161, efficientnet_lite0 to 2, or
-    a name of timm's."""
+    """vgg16, resnet50, inception_v3, mobilenet_v1, mobilenet_v2, seresnet50, densenet161, efficientnet_lite0 to 2
+    (efficientnet_lite0_expanded to 2 for levels behind their activations), or a name of timm's."""
     weights: str = "imagenet"
     """imagenet (by name, downloaded or from a package), none (random), or the path to a .safetensors or .pth file."""
     frozen_batch_norm: bool = True

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wsol_core.backbones.create import Backbone
+from wsol_core.backbones.create import Backbone, OnBackbone
 from wsol_core.data.loading import Batch
 from wsol_core.heads.mff_net import MFFNet, MFFParams, fuse
 from wsol_core.heads.pixel_loss import ImageWeights, pixel_loss
@@ -48,7 +48,16 @@ class SegmentationParams(MFFParams):
     included, the share that is foreground; for labels with ignored pixels"""
 
 
-class ClassificationNet(MFFNet):
+class CamNet(MFFNet):
+    """An MFF-Net whose class logits are averages over positions, so that its class maps say where."""
+
+    def pooled_logits(self, fused: list[Tensor]) -> list[Tensor]:
+        """Class logits `(B, classes)` of each head, from the average over positions (SPOL Eqs. 1 and 3)."""
+        pooled = [features.mean((2, 3), keepdim=True) for features in fused]  # (B, C, 1, 1) each
+        return [logits.flatten(1) for logits in self.classify(pooled)]
+
+
+class ClassificationNet(CamNet):
     """MFF-Net 1: images `(B, 3, H, W)` to class logits."""
 
     def __init__(self, backbone: Backbone, params: CamParams, classes: int) -> None:
@@ -62,11 +71,6 @@ class ClassificationNet(MFFNet):
         fused = fuse(self.stages(pyramid), self.fusion)
         deepest = pyramid[self.levels[-1]].float().mean((2, 3), keepdim=True)  # (B, C, 1, 1)
         return self.pooled_logits(fused) + [last(deepest).flatten(1).float() for last in self.last]
-
-    def pooled_logits(self, fused: list[Tensor]) -> list[Tensor]:
-        """Class logits `(B, classes)` of each head, from the average over positions (SPOL Eqs. 1 and 3)."""
-        pooled = [features.mean((2, 3), keepdim=True) for features in fused]  # (B, C, 1, 1) each
-        return [logits.flatten(1) for logits in self.classify(pooled)]
 
 
 class SegmentationNet(MFFNet):
@@ -111,12 +115,12 @@ def segmentation_loss(model: nn.Module, batch: Batch, weights: ImageWeights = "e
     return pixel_loss(torch.stack(model(batch.inputs), dim=1), batch.targets, weights)  # logits (B, heads, h, w)
 
 
-def segmentation_maps(model: SegmentationNet, images: Tensor, _: Tensor) -> Tensor:
+def segmentation_maps(model: OnBackbone, images: Tensor, _: Tensor) -> Tensor:
     """Foreground probabilities `(B, 1, h, w)`, of the deepest head; the images' labels play no part."""
     return torch.sigmoid(model(images)[-1])[:, None]
 
 
-def activation_maps(model: ClassificationNet, images: Tensor, labels: Tensor, classes: Classes) -> Tensor:
+def activation_maps(model: CamNet, images: Tensor, labels: Tensor, classes: Classes) -> Tensor:
     """MFF-Net 1's activation maps `(B, M, h, w)` in [0, 1], of the deepest head.
 
     One for each of the images' labels, or one: of the class with the highest logit, or of all classes, weighted by
@@ -127,7 +131,7 @@ def activation_maps(model: ClassificationNet, images: Tensor, labels: Tensor, cl
     return activations(fused[-1], shares, model.head_weights()[-1])
 
 
-def branch_maps(model: ClassificationNet, images: Tensor, labels: Tensor, classes: Classes) -> Tensor:
+def branch_maps(model: CamNet, images: Tensor, labels: Tensor, classes: Classes) -> Tensor:
     """What the classifier says of each stage alone (SPOL Fig. 7): `(B, K, h, w)` in [0, 1], shallow to deep.
 
     Of the first map's class, which the whole network chooses where it is not the label.
