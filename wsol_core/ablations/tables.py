@@ -43,9 +43,9 @@ class LocalizationTable(Table):
         )
         return (*located, Column("Top-1", "top1_loc"), Column("Top-5", "top5_loc")) if self.classifier else located
 
-    def evaluated(self, method: str) -> Overrides:
-        """The method alone."""
-        return {"methods": [method]}
+    def evaluated(self, methods: Sequence[str]) -> Overrides:
+        """The methods alone."""
+        return {"methods": list(methods)}
 
     def targets(self, row: Row) -> list[str]:
         """Those of boxes, and of classes with a classifier."""
@@ -82,9 +82,9 @@ class HeatMapTable(Table):
         )
         return (*columns, Column("peaks apart", "peak_pixels", "pixels")) if self.peaks_from else columns
 
-    def evaluated(self, method: str) -> Overrides:
-        """An entry of the method's name, beside those that the preset has."""
-        return {f"heat_maps.{method}": " ".join(dict.fromkeys((self.peaks_from or method, method)))}
+    def evaluated(self, methods: Sequence[str]) -> Overrides:
+        """An entry of each method's name, beside those that the preset has."""
+        return {f"heat_maps.{each}": " ".join(dict.fromkeys((self.peaks_from or each, each))) for each in methods}
 
     def read_figures(self, row: Row, read: Read) -> Figures:
         """Those of the method's store, and its distance."""
@@ -108,9 +108,9 @@ class SegmentationTable(Table):
         """Mean IoU."""
         return (Column("mIoU", "miou"),)
 
-    def evaluated(self, method: str) -> Overrides:
-        """The method's masks alone."""
-        return {"segments": [method]}
+    def evaluated(self, methods: Sequence[str]) -> Overrides:
+        """The methods' masks alone."""
+        return {"segments": list(methods)}
 
 
 class DetectionTable(Table):
@@ -133,9 +133,9 @@ class DetectionTable(Table):
             Column("whole images", "whole_image_corloc", in_paper=False),
         )
 
-    def evaluated(self, method: str) -> Overrides:
-        """The detector alone."""
-        return {"detections": [method]}
+    def evaluated(self, methods: Sequence[str]) -> Overrides:
+        """The detectors alone."""
+        return {"detections": list(methods)}
 
     def read_figures(self, row: Row, read: Read) -> Figures:
         """Those of each split, CorLoc of the training images in place of its own."""
