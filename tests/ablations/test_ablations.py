@@ -14,7 +14,7 @@ from wsol_core.ablations.command import assignment
 from wsol_core.ablations.definition import Row, Table
 from wsol_core.ablations.document import update_docs
 from wsol_core.ablations.overrides import apply, description, words
-from wsol_core.ablations.runs import KEYS, RESULTS, changed_params, read_rows
+from wsol_core.ablations.runs import KEYS, RESULTS, RUN, changed_params, read_rows
 from wsol_core.ablations.tables import MEASURES, DetectionTable, LocalizationTable, pick, read_tables
 from wsol_core.cli.app import app
 from wsol_core.configuration.expand import expand
@@ -23,7 +23,7 @@ from wsol_core.configuration.presets import merge, preset_parameters
 from wsol_core.core.errors import InputError
 
 ROOT = Path(__file__).parents[2]
-COLUMNS = (*KEYS, *LocalizationTable.figures)
+COLUMNS = (*KEYS, *RUN, *LocalizationTable.figures)
 TABLE = """\
 title: Fusion
 source: A paper, Table 2.
@@ -176,6 +176,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def project(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(template, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WSOL_LAUNCH", "python")
     git("init", "--quiet")
     git("add", "--all")
     git("commit", "--quiet", "--message", "start")
@@ -183,7 +184,8 @@ def project(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def ablate(*arguments: str) -> tuple[int, str]:
-    done = CliRunner().invoke(app, ["ablate", *arguments])
+    """Exit code and output, from the first line of a run on if there is one."""
+    done = CliRunner().invoke(app, ["ablate", *arguments, "--yes"])
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
     return done.exit_code, done.output
 

@@ -129,9 +129,7 @@ def test_stages_end_with_the_process_and_clients_say_so(project: Path) -> None:
     )
     assert owner.stdout is not None
     warm = {"WSOL_LAUNCH": CLIENT, ADDRESS: owner.stdout.readline().strip()}
-    client = subprocess.Popen(
-        f"{COMMAND} wait", shell=True, cwd=project, env={**os.environ, "PATH": PATH, **warm}
-    )
+    client = subprocess.Popen(f"{COMMAND} wait", shell=True, cwd=project, env={**os.environ, "PATH": PATH, **warm})
     stage = int(appears(project / "pid"))
     owner.send_signal(signal.SIGKILL)
     owner.wait()

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal, TypeVar
+from typing import ClassVar, Literal, Self, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
-from wsol_core.ablations.definition import Column, Figures, Read, Row, Table
+from wsol_core.ablations.definition import Column, Figures, Name, Read, Row, Table
 from wsol_core.ablations.overrides import Overrides
 from wsol_core.core.errors import InputError, nearest
 from wsol_core.data.index import TRAIN_WEAKSUP
@@ -30,6 +30,15 @@ class LocalizationTable(Table):
     measure: Literal["localization"] = "localization"
     classifier: str | None = None
     """classifier for Top-1 and Top-5; none for GT-known alone"""
+    pairs: tuple[tuple[Name, Name], ...] = ()
+    """rows that are compared, the first with the second"""
+
+    @model_validator(mode="after")
+    def _pairs_are_rows(self) -> Self:
+        for name in (name for pair in self.pairs for name in pair):
+            if name not in self.rows_by_name():
+                raise ValueError(f"pairs: no row {name!r}{nearest(name, self.rows_by_name())}")
+        return self
 
     def columns(self) -> Sequence[Column]:
         """GT-known; with a classifier Top-1 and Top-5 too."""

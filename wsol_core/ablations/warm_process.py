@@ -1,10 +1,11 @@
 """A process that has imported torch and forks a stage at each request, so that no stage of many runs imports it again.
 
-`dvc.yaml` starts stages with networks by `${WSOL_LAUNCH:-python} -m stages.NAME`. Within `warm_process` that is this file
-as a client, which imports nothing heavy: it hands its words, folder, environment and standard streams to the process
-over a socket in a folder of the user's own, and ends with the stage's exit code. Libraries alone are imported before the
-fork; the project's own modules come from the client's folder, as in a process of its own. Nothing is computed before the
-fork, so that no thread of OpenMP stands and no GPU is open; OpenBLAS and jemalloc take care of their threads themselves.
+`dvc.yaml` starts stages with networks by `${WSOL_LAUNCH:-python} -m stages.NAME`. Within `warm_process` that is this
+file as a client, which imports nothing heavy: it hands its words, folder, environment and standard streams to the
+process, over a socket in a folder that only the user can open, and ends with the stage's exit code. Libraries alone are
+imported before the fork; the project's own modules come from the client's folder, as in a process of its own. Nothing
+is computed before the fork, so that no thread of OpenMP stands and no GPU is open; OpenBLAS and jemalloc take care of
+theirs.
 
 A stage ends with its client, the process with whoever started it, and both with the process.
 """
@@ -27,8 +28,8 @@ from pathlib import Path
 from typing import Any
 
 LIBRARIES = (
-    "cv2", "h5py", "lightning_fabric", "pandas", "pyarrow.parquet", "pydantic.main", "safetensors.torch", "scipy.ndimage",
-    "timm", "torch", "torchvision", "yaml",
+    "cv2", "h5py", "lightning_fabric", "pandas", "pyarrow.parquet", "pydantic.main", "safetensors.torch",
+    "scipy.ndimage", "timm", "torch", "torchvision", "yaml",
 )  # fmt: skip
 """Imported before the fork; others cost a stage their time, no more."""
 ADDRESS = "WSOL_WARM_PROCESS"
@@ -67,7 +68,7 @@ def warm_process() -> Iterator[dict[str, str]]:
 
 def _request(words: Sequence[str]) -> int:
     """Have a stage run, `words` being its module and arguments; returns its exit code, 1 where the process has gone."""
-    content = json.dumps({"words": words, "folder": os.getcwd(), "environment": dict(os.environ)}).encode()
+    content = json.dumps({"words": words, "folder": str(Path.cwd()), "environment": dict(os.environ)}).encode()
     try:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(os.environ[ADDRESS])
@@ -77,7 +78,9 @@ def _request(words: Sequence[str]) -> int:
     except OSError:
         answer = b""
     if not answer:
-        print("error: the process that stages are forked from has ended (out of memory?); run it again", file=sys.stderr)
+        print(
+            "error: the process that stages are forked from has ended (out of memory?); run it again", file=sys.stderr
+        )
     return answer[0] if answer else 1
 
 
