@@ -30,7 +30,7 @@ def _time(runs: Sequence[Run]) -> str:
     if not unknown:
         return f"about {clock(sum(known.values()))}"
     stages = _stages(unknown)
-    text = f"unknown; about {stages} stages a run" if stages else "unknown"
+    text = f"unknown; about {stages} stage{'s' * (stages > 1)} a run" if stages else "unknown"
     return f"about {clock(sum(known.values()))}, and of {len(unknown)} of them {text}" if known else text
 
 
