@@ -78,9 +78,7 @@ def _request(words: Sequence[str]) -> int:
     except OSError:
         answer = b""
     if not answer:
-        print(
-            "error: the process that stages are forked from has ended (out of memory?); run it again", file=sys.stderr
-        )
+        sys.stderr.write("error: the process that stages are forked from has ended (out of memory?); run it again\n")
     return answer[0] if answer else 1
 
 
@@ -90,7 +88,7 @@ def _serve(listener: socket.socket) -> None:
         importlib.import_module(name)
     fork = multiprocessing.get_context("fork")
     while sys.stdin not in select.select([sys.stdin, listener], [], [])[0]:
-        with listener.accept()[0] as connection, suppress(OSError):  # a client may be gone at any time
+        with listener.accept()[0] as connection, suppress(OSError, ValueError):  # a client may be gone
             request, streams = _receive(connection)
             stage = fork.Process(target=_run, args=(streams,), kwargs=request)
             stage.start()
