@@ -122,10 +122,11 @@ def ablate(
     seeds: Annotated[str, typer.Option(help="Like 0,1,2; the table's own where left out.")] = "",
     rows: Annotated[str, typer.Option(help="Like add-2,add-3; all where left out.")] = "",
     value: Annotated[list[str] | None, typer.Option(help="NAME=VALUE for a ${NAME} of a table; repeatable.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Start; else say what is missing and how long it takes.")] = False,
 ) -> None:
-    """Run missing rows of ablation tables as DVC experiments; without a table list them all.
+    """Run missing rows of ablation tables as DVC experiments, with --yes; without a table list them all.
 
-    Example: wsol ablate spol-table-2 --seeds 0,1,2
+    Example: wsol ablate spol-table-2 --seeds 0,1,2 --yes
     """
     from wsol_core.ablations import command
 
@@ -133,7 +134,7 @@ def ablate(
         tables = command.meant_tables() if every else command.named_tables(names or [])
         if not tables:
             typer.echo("\n".join(command.lines()))
-        elif command.run(tables, seeds, rows, value or [], typer.echo):
+        elif command.run(tables, seeds, rows, value or [], yes, typer.echo):
             raise typer.Exit(1)
 
 
