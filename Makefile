@@ -31,7 +31,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 repro: $(STAMP) ## Run the pipeline; what has not changed is not run again
-	$(BIN)/dvc repro
+	$(BIN)/wsol repro $(ARGS)
 
 test: $(STAMP) ## Run the quick tests, a process per core
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(ARGS)

@@ -113,7 +113,7 @@ def test_recipes_alone_are_imported_by_name() -> None:
     """And, in a process of its own that forks them, libraries and whole stages."""
     hidden = ("import_module", "__import__", "run_path", "run_module")
     found = {path.relative_to(ROOT).as_posix() for path in SOURCES if any(word in path.read_text() for word in hidden)}
-    assert found == {"wsol_core/engine/recipe.py", "wsol_core/ablations/warm_process.py"}
+    assert found == {"wsol_core/engine/recipe.py", "wsol_core/core/warm_process.py"}
 
 
 def test_metrics_read_no_environment_and_start_no_threads() -> None:

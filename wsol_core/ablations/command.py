@@ -12,9 +12,9 @@ from wsol_core.ablations.document import update_docs
 from wsol_core.ablations.pairs import write_pairs
 from wsol_core.ablations.runs import missing_runs, path_of, read_rows, run_all
 from wsol_core.ablations.tables import LocalizationTable, pick, read_tables
-from wsol_core.ablations.warm_process import warm_process
 from wsol_core.core.errors import InputError
 from wsol_core.core.params import preset
+from wsol_core.core.warm_process import warm_process
 
 
 def lines() -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from wsol_core.ablations.warm_process import ADDRESS, CLIENT, warm_process
+from wsol_core.core.warm_process import warm_process
 
 ROOT = Path(__file__).parents[2]
 PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -26,6 +26,12 @@ def main(what):
         sys.exit(7)
     if what == "fail":
         raise ValueError("no luck")
+    if what == "interrupted":
+        try:
+            Path("pid").write_text(str(os.getpid()))
+            time.sleep(60)
+        except KeyboardInterrupt:
+            sys.exit("interrupted")
     if what == "wait":
         Path("pid").write_text(str(os.getpid()))
         time.sleep(60)
@@ -50,16 +56,11 @@ def warm() -> Iterator[dict[str, str]]:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A folder with a blank in its name, with a stage and the client."""
+    """A folder with a blank in its name, with a stage."""
     folder = tmp_path / "a b"
-    client = "wsol_core/ablations/warm_process.py"
-    files = {
-        "stages/__init__.py": "", "stages/tiny.py": STAGE, "stages/own.py": "NAME = 'tiny'\n",
-        "wsol_core/__init__.py": "", "wsol_core/ablations/__init__.py": "", client: (ROOT / client).read_text(),
-    }  # fmt: skip
-    for name, text in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
+    (folder / "stages").mkdir(parents=True)
+    for name, text in {"__init__": "", "tiny": STAGE, "own": "NAME = 'tiny'\n"}.items():
+        (folder / f"stages/{name}.py").write_text(text)
     return folder
 
 
@@ -112,8 +113,8 @@ def test_a_forked_stage_sees_the_code_of_its_folder(project: Path, warm: dict[st
 
 
 def test_a_stage_ends_with_its_client(project: Path, warm: dict[str, str]) -> None:
-    words = [*CLIENT.split(), "-m", "stages.tiny", "wait"]
-    client = subprocess.Popen(words, cwd=project, env={**os.environ, "PATH": PATH, **warm})
+    python = warm["PATH"].split(os.pathsep)[0] + "/python"
+    client = subprocess.Popen([python, "-m", "stages.tiny", "wait"], cwd=project, env={**os.environ, **warm})
     stage = int(appears(project / "pid"))
     client.kill()
     client.wait()
@@ -121,15 +122,24 @@ def test_a_stage_ends_with_its_client(project: Path, warm: dict[str, str]) -> No
     assert run(project, "leave", warm).returncode == 7
 
 
+def test_a_stage_gets_the_signals_of_its_client(project: Path, warm: dict[str, str]) -> None:
+    words = [warm["PATH"].split(os.pathsep)[0] + "/python", "-m", "stages.tiny", "interrupted"]
+    client = subprocess.Popen(words, cwd=project, env={**os.environ, **warm}, stderr=subprocess.PIPE, text=True)
+    appears(project / "pid")
+    client.send_signal(signal.SIGINT)
+    assert client.communicate()[1] == "interrupted\n"
+    assert client.returncode == 1
+
+
 def test_stages_end_with_the_process_and_clients_say_so(project: Path) -> None:
-    program = "import time; from wsol_core.ablations.warm_process import warm_process\n"
-    program += "with warm_process() as found:\n print(found['WSOL_WARM_PROCESS'], flush=True)\n time.sleep(60)\n"
+    program = "import time; from wsol_core.core.warm_process import warm_process\n"
+    program += "with warm_process() as found:\n print(found['PATH'], flush=True)\n time.sleep(60)\n"
     owner = subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
     )
     assert owner.stdout is not None
-    warm = {"WSOL_LAUNCH": CLIENT, ADDRESS: owner.stdout.readline().strip()}
-    client = subprocess.Popen(f"{COMMAND} wait", shell=True, cwd=project, env={**os.environ, "PATH": PATH, **warm})
+    warm = {"PATH": owner.stdout.readline().strip()}
+    client = subprocess.Popen(f"exec {COMMAND} wait", shell=True, cwd=project, env={**os.environ, **warm})
     stage = int(appears(project / "pid"))
     owner.send_signal(signal.SIGKILL)
     owner.wait()
@@ -140,7 +150,10 @@ def test_stages_end_with_the_process_and_clients_say_so(project: Path) -> None:
     assert done.stderr == "error: the process that stages are forked from has ended (out of memory?); run it again\n"
 
 
-def test_a_launcher_of_the_users_own_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WSOL_LAUNCH", "torchrun")
-    with warm_process() as environment:
-        assert environment == {}
+def test_another_command_is_the_real_pythons(project: Path, warm: dict[str, str]) -> None:
+    done = subprocess.run(
+        "python -c 'import sys; print(sys.executable)'",
+        shell=True, env={**os.environ, **warm}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == f"{sys.executable}\n"
+    assert run(project, "leave", {**warm, "WSOL_LAUNCH": "false"}).returncode == 1
