@@ -136,6 +136,7 @@ def test_stages_end_with_the_process_and_clients_say_so(project: Path) -> None:
     assert ends(stage)
     assert client.wait() == 137
     done = run(project, "leave", warm)
+    assert not Path(warm[ADDRESS]).parent.exists()
     assert done.returncode == 1
     assert done.stderr == "error: the process that stages are forked from has ended (out of memory?); run it again\n"
 
