@@ -93,7 +93,7 @@ def _lines(first: str, second: str, seeds: list[int], ours: list[IoUs], theirs: 
     a, b = (np.stack([each.to_numpy(np.float64) for each in own]) for own in (ours, theirs))
     differences = np.stack([is_correct(a).astype(float) - is_correct(b), a - b])  # (figures, seeds, images)
     of_image = ours[0].index.get_level_values("split")
-    splits = {split: of_image == split for split in SPLITS if (of_image == split).any()}
+    splits = {split: of_image == split for split in reversed(SPLITS) if (of_image == split).any()}
     lines = []
     for split, images in {**splits, EVERY: np.ones(len(of_image), dtype=bool)}.items():
         own = differences[:, :, images]

@@ -19,6 +19,7 @@ import os
 import runpy
 import select
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -115,6 +116,7 @@ def _serve(listener: socket.socket) -> None:
             stage.join()
             code = stage.exitcode or 0
             connection.sendall(bytes([code if code >= 0 else 128 - code]))  # as a shell has it
+    shutil.rmtree(Path(listener.getsockname()).parent)
 
 
 def _receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
