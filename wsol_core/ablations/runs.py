@@ -24,6 +24,7 @@ from wsol_core.configuration.presets import edits
 from wsol_core.core.errors import InputError
 from wsol_core.core.files import write_csv
 from wsol_core.core.params import PARAMS, preset
+from wsol_core.core.texts import read_yaml
 
 RESULTS = Path("results/ablations")
 LOGS = Path("logs/ablations")
@@ -124,7 +125,7 @@ def _run(table: Table, row: Row, seed: int, in_use: str, values: Mapping[str, An
     """The figures of one row, a line per split, columns as `read_rows` has them."""
     overrides = table.overrides(row)
     commit = _git("rev-parse", "HEAD")[:10]
-    current = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
+    current = read_yaml(PARAMS)
     changed = changed_params(current, {"seed": seed} | overrides, values)
     reference = _experiment(list(words(current, changed)), table.targets(row), _log(table, row, seed))
     figures = table.read_figures(row, lambda path: _read_json(reference, f"results/{in_use}/{path}"))
