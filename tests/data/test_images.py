@@ -156,7 +156,7 @@ def test_truncated(tmp_path: Path, suffix: str, part: float) -> None:
         decode(path)
 
 
-def test_bad_files_have_their_reasons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bad_files_have_their_reasons(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(b"")
     assert inspect(path).problem == "zero bytes"
@@ -164,11 +164,28 @@ def test_bad_files_have_their_reasons(tmp_path: Path, monkeypatch: pytest.Monkey
     assert inspect(path).problem == "not an image"
     assert inspect(tmp_path).problem == "unreadable"
     assert inspect(tmp_path / "none.jpg").problem == "unreadable"
-    monkeypatch.setattr(images, "MAX_PIXELS", 64 * 80 - 1)
+
+
+def test_larger_images_than_max_pixels_are_refused_by_whoever_sets_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
     path.write_bytes(encoded("PNG"))
-    assert inspect(path).problem == "decompression bomb"
-    with pytest.raises(InputError, match="decompression bomb"):
-        decode_squashed(path, 4, 4, "bilinear")
+    assert inspect(path, 64 * 80).problem is None
+    assert inspect(path, 64 * 80 - 1).problem == "larger than max_pixels"
+    assert decode(path).shape == (64, 80, 3)
+    with pytest.raises(InputError, match="larger than max_pixels"):
+        decode(path, 64 * 80 - 1)
+    with pytest.raises(InputError, match="larger than max_pixels"):
+        decode_squashed(path, 4, 4, "bilinear", 64 * 80 - 1)
+
+
+def test_max_pixels_goes_beyond_the_library_s_own_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(encoded("PNG"))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 80 // 3)
+    with pytest.raises(Image.DecompressionBombError):
+        Image.open(path)
+    assert inspect(path, 64 * 80) == (80, 64, hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest(), None)
+    assert Image.MAX_IMAGE_PIXELS == 64 * 80 // 3
 
 
 @pytest.mark.parametrize("side", [9_500, 60_000])
@@ -178,7 +195,7 @@ def test_a_real_bomb_is_an_error_between_the_library_s_warning_and_its_error(tmp
     path.write_bytes(header)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        assert inspect(path).problem == "decompression bomb"
+        assert inspect(path).problem == "larger than max_pixels"
 
 
 def test_global_state_of_the_library_is_left_alone(tmp_path: Path) -> None:

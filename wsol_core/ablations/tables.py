@@ -161,8 +161,9 @@ def read_tables(project: Path = Path()) -> dict[str, Table]:
 
 
 def _read(path: Path) -> Table:
+    content = read_yaml(path)
     try:
-        content = {"name": path.stem, "measure": "localization"} | read_yaml(path)
+        content = {"name": path.stem, "measure": "localization"} | content
         return pick(MEASURES, [str(content["measure"])], "measure")[0].model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from wsol_core.core.errors import InputError
 
 LINKED_FOLDER = "linked folder, not followed (see follow_links)"
+LINKED_OUT = "link out of the root, not followed (see follow_links)"
 DANGLING = "link to nothing"
 LOOP = "link to itself"
 NOT_REGULAR = "not a regular file"

@@ -22,7 +22,6 @@ VOID = 255
 
 LISTED_COLUMNS = ("image_id", "path", "split", "labels")
 OUTSIDE_ROOT = "path outside the root"
-LINKED_OUT = "link out of the root, not followed (see follow_links)"
 DUPLICATE = "duplicate id"
 NO_IMAGE = "no image by name and first bytes"
 NAMED = 5

@@ -25,6 +25,7 @@ from wsol_core.data.index import (
     write_annotations,
     write_index,
 )
+from wsol_core.data.paths import LINKED_OUT
 from wsol_core.datasets.listing import OUTSIDE_ROOT, VOID, DataParams, InstanceMask, Listing, Problem
 from wsol_core.datasets.readers import coco, csv_boxes, cub, folder, imagenet, unlabelled, voc
 from wsol_core.datasets.scan import scan
@@ -85,13 +86,13 @@ def prepare(params: DataParams, root: Path, set_name: str, output: Path) -> None
         write_csv(skipped, table)
         refuse_bad(table, set_name, params)
         images = without(images, unfit)
-        _say(table, images, set_name, skipped)
         write_annotations(truth / "annotations.parquet", without(annotations, unfit))
         images = split_off(images, TEST, params.test_per_class, params.seed)
         images = split_off(images, TRAIN_FULLSUP, params.fullsup_per_class, params.seed)
         if not (images["split"] == TRAIN_WEAKSUP).any():
             reasons = f"{summary(table)}; all are in {skipped}" if len(table) else f"see data.{set_name} in params.yaml"
             raise InputError(f"{set_name}: no training image is left: {reasons}")
+        _say(table, images, set_name, skipped)
     write_index(
         output / "index.parquet",
         ImageIndex(images[list(INDEX_COLUMNS)], listing.classes, params.name, params.folder),
@@ -104,9 +105,8 @@ def _say(problems: pd.DataFrame, images: pd.DataFrame, set_name: str, skipped: P
         print(f"warning: {set_name!r}: {summary(problems)}; all are in {skipped}", file=sys.stderr)
     if pairs := same_bytes(images):
         named = ", ".join(f"{first!r} = {other!r}" for first, other in pairs[:NAMED])
-        print(
-            f"warning: {set_name!r}: {len(pairs)} images are the same bytes under two classes: {named}", file=sys.stderr
-        )
+        text = f"{len(pairs)} images are the same bytes under two classes: {named}"
+        print(f"warning: {set_name!r}: {text}", file=sys.stderr)
 
 
 def wanted(listing: Listing, params: DataParams) -> Listing:
@@ -182,7 +182,7 @@ def _looked_at(
     images: pd.DataFrame, root: Path, problems: list[Problem], max_pixels: int
 ) -> tuple[pd.DataFrame, list[Problem]]:
     """The images inside the root with `digest`, `width` and `height`, and what is wrong with them."""
-    outside = {problem.path for problem in problems if problem.reason == OUTSIDE_ROOT}
+    outside = {problem.path for problem in problems if problem.reason in (OUTSIDE_ROOT, LINKED_OUT)}
     inside = images[~images["path"].isin(outside)]
     looks = scan(root, sorted(set(inside["path"])), max_pixels)
     images = inside.merge(looks, on="path", how="left", validate="many_to_one")

@@ -12,10 +12,9 @@ from wsol_core.core.boxes import BOX_COLUMNS, turn
 from wsol_core.core.errors import InputError
 from wsol_core.core.files import write_csv
 from wsol_core.data.images import is_image_file, stored_orientation
-from wsol_core.data.paths import image_id, is_inside, leaves_root, passed_over, walk
+from wsol_core.data.paths import LINKED_OUT, image_id, is_inside, leaves_root, passed_over, walk
 from wsol_core.datasets.listing import (
     DUPLICATE,
-    LINKED_OUT,
     NAMED,
     NO_IMAGE,
     OUTSIDE_ROOT,

@@ -125,7 +125,7 @@ def _collect(collected: _Collected, content: dict[str, Any], split: str, folder:
         for annotation in shown:
             if "bbox" in annotation:
                 label, instance = position.get(annotation["category_id"], -1), instances.get(id(annotation), 0)
-                box = from_xywh([_four(annotation["bbox"])])[0]
+                box = from_xywh([four_numbers(annotation["bbox"])])[0]
                 collected.annotations.append((name, label, *box, bool(annotation.get("iscrowd", 0)), instance))
         if size := _size(image):
             collected.sizes[name] = size
@@ -134,7 +134,8 @@ def _collect(collected: _Collected, content: dict[str, Any], split: str, folder:
             collected.segmentations[name] = (shape, [annotation["segmentation"] for annotation in masked])
 
 
-def _four(box: Any) -> tuple[float, ...]:
+def four_numbers(box: Any) -> tuple[float, ...]:
+    """A `bbox` as four floats; four NaN where it is anything else."""
     try:
         numbers = tuple(float(number) for number in box)
     except (TypeError, ValueError, OverflowError):
