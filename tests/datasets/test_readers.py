@@ -153,7 +153,7 @@ def test_cub(tmp_path: Path) -> None:
         ("train_test_split.txt", "1 1\n", "train_test_split.txt: no line for image 2"),
         ("bounding_boxes.txt", "1 one 2 3 4\n2 0 0 5 6\n7 0 0 1 1\n", "bounding_boxes.txt: image 1: not as in CUB"),
         ("images.txt", "1\n", "images.txt, line 1: not as in CUB"),
-        ("images.txt", "", "images.txt: no image in it"),
+        ("images.txt", "\n", "images.txt: no image in it"),
         ("train_test_split.txt", "1 2\n2 0\n7 1\n", "image 1: '2' is neither 0 nor 1"),
         ("classes.txt", None, "classes.txt: missing"),
         ("images.txt", None, "no images.txt"),

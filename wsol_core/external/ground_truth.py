@@ -94,8 +94,8 @@ def read_ground_truth(path: Path, mask_root: Path | None = None, split: str = TE
     - `data/SET` of this pipeline, after `prepare`; the images of `split`.
 
     Raises:
-        InputError: another layout, a missing or malformed file, an image twice, a path outside the root, or so many boxes
-            outside their images that they are of another convention (see `checked_boxes`).
+        InputError: another layout, a missing or malformed file, an image twice, a path outside the root, or boxes of
+            another convention (see `checked_boxes`).
     """
     if path.suffix == ".json" and path.is_file():
         return _checked(_coco(path), path)
@@ -135,7 +135,7 @@ def _coco(path: Path) -> Truth:
         shapes = [(int(image["width"]), int(image["height"])) for image in content["images"]]
         if any(not 1 <= side <= LONGEST_SIDE for shape in shapes for side in shape):
             raise ValueError(f"a width or height outside 1 to {LONGEST_SIDE}")
-        sizes = pd.DataFrame(shapes, columns=["width", "height"]).assign(image_id=names)
+        sizes = pd.DataFrame(shapes, columns=["width", "height"]).assign(image_id=pd.Series(names, dtype=str))
         numbers = dict(zip((int(image["id"]) for image in content["images"]), sizes["image_id"], strict=True))
         classes = {int(each["id"]): listing.classes.index(each["name"]) for each in content["categories"]}
     except (KeyError, TypeError, ValueError, OverflowError) as error:

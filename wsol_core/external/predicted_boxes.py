@@ -75,6 +75,8 @@ def _coco_results(path: Path, truth: Truth) -> pd.DataFrame:
         raise InputError(f"{path}: COCO results are a list of objects with image_id, category_id, bbox and score")
     try:
         names, classes, scores = ([row[key] for row in rows] for key in ("image_id", "category_id", "score"))
+        if any(len(row["bbox"]) != 4 for row in rows):
+            raise ValueError("a bbox is not four numbers")
         boxes = from_xywh([four_numbers(row["bbox"]) for row in rows])
         names, classes = ([_whole(each) for each in column] for column in (names, classes))
         values = np.asarray(scores, dtype=np.float64)

@@ -10,9 +10,6 @@ import typer
 from wsol_core.core.errors import InputError
 from wsol_core.external.command import one_line_errors
 
-MAX_PIXELS = 89_478_485
-"""As in `images`, which is imported later."""
-
 
 def predict(
     images: Annotated[list[Path], typer.Argument(help="Image files, and folders of them.", show_default=False)],
@@ -27,8 +24,8 @@ def predict(
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images at once.")] = 16,
     max_pixels: Annotated[
-        int, typer.Option(min=1, help="Largest image that is decoded, width times height.")
-    ] = MAX_PIXELS,
+        int | None, typer.Option(min=1, help="Largest image that is decoded, width times height; else 89478485.")
+    ] = None,
     follow_links: Annotated[bool, typer.Option("--follow-links", help="Look into linked folders too.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     overwrite: Annotated[
@@ -72,7 +69,7 @@ def predict(
             if model is not None
             else Predictor.of_method(str(method), device, threshold, components)
         )
-        predictor.max_pixels = max_pixels
+        predictor.max_pixels = max_pixels or predictor.max_pixels
         inputs = [*(source.path for source in found.sources), *([] if model is None else [model])]
         outputs = Outputs(out, predictor, overwrite, inputs)
         done = predict_files(predictor, found, outputs, batch, lambda line: tqdm.write(line, file=sys.stderr))
