@@ -82,9 +82,7 @@ def voc(root: Path) -> list[Path]:
     return [
         text(root, "Annotations/0.xml", XML.format(name="cat")),
         text(root, "ImageSets/Main/trainval.txt", "0\n1\n"),
-        text(root, "ImageSets/Main/cat_trainval.txt", "0  1\n1 -1\n"),
         mask(root, "SegmentationObject/0.png"),
-        mask(root, "SegmentationClass/1.png"),
     ]
 
 

@@ -225,6 +225,27 @@ def test_a_bad_file_is_refused(tmp_path, content, message):
         pass
 
 
+@pytest.mark.parametrize("kind", ["external link", "soft link", "raw file", "virtual"])
+def test_maps_that_lie_elsewhere_are_never_followed(tmp_path, kind):
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["maps"] = np.zeros((1, 2, 2))
+    (tmp_path / "raw").write_bytes(np.zeros((1, 2, 2)).tobytes())
+    with h5py.File(tmp_path / "maps.h5", "w") as file:
+        file["image_id"] = ["a"]
+        if kind == "external link":
+            file["maps"] = h5py.ExternalLink("other.h5", "maps")
+        elif kind == "soft link":
+            file["own"], file["maps"] = np.zeros((1, 2, 2)), h5py.SoftLink("/own")
+        elif kind == "raw file":
+            file.create_dataset("maps", (1, 2, 2), "f8", external=[(str(tmp_path / "raw"), 0, 32)])
+        else:
+            layout = h5py.VirtualLayout((1, 2, 2), "f8")
+            layout[:] = h5py.VirtualSource("other.h5", "maps", (1, 2, 2))
+            file.create_virtual_dataset("maps", layout)
+    with pytest.raises(InputError, match=r"maps is a link|maps lies in another file"), open_maps(tmp_path / "maps.h5"):
+        pass
+
+
 def test_what_is_no_file_of_scores_is_refused(tmp_path):
     (tmp_path / "text.h5").write_text("text")
     with pytest.raises(InputError, match="not a readable HDF5"), open_maps(tmp_path / "text.h5"):

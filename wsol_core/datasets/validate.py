@@ -140,14 +140,11 @@ def without(images: pd.DataFrame, problems: Iterable[Problem]) -> pd.DataFrame:
 
 def same_bytes(images: pd.DataFrame) -> list[tuple[str, str]]:
     """Paths of images that are the same bytes under different labels: of each, the first and another."""
-    several = images[images["digest"].duplicated(keep=False) & (images["digest"] != "")]
-    pairs = []
-    for _, rows in several.groupby("digest"):
-        first = rows.iloc[0]
-        other = next((row for _, row in rows.iterrows() if list(row["labels"]) != list(first["labels"])), None)
-        if other is not None:
-            pairs.append((str(first["path"]), str(other["path"])))
-    return sorted(pairs)
+    several = images.loc[images["digest"].duplicated(keep=False) & (images["digest"] != ""), ["digest", "path"]]
+    several = several.assign(labels=pd.factorize(images.loc[several.index, "labels"].map(tuple))[0])
+    first = several.groupby("digest").transform("first")
+    others = several[several["labels"] != first["labels"]].drop_duplicates("digest")
+    return sorted(zip(first.loc[others.index, "path"], others["path"], strict=True))
 
 
 def as_table(problems: Iterable[Problem]) -> pd.DataFrame:

@@ -160,12 +160,13 @@ class _FileMaps:
     def __init__(self, path: Path, file: h5py.File) -> None:
         self.place = path
         try:
-            self._maps: h5py.Dataset = file["maps"]
-            ids, shape = file["image_id"], self._maps.shape
-            if ids.ndim != 1 or ("label" in file and file["label"].ndim != 1):
+            datasets = {name: _stored(file, name) for name in ("maps", "image_id", "label") if name in file}
+            self._maps = datasets["maps"]
+            ids, shape = datasets["image_id"], self._maps.shape
+            if ids.ndim != 1 or ("label" in datasets and datasets["label"].ndim != 1):
                 raise ValueError("image_id and label have one dimension")
             names = (ids.asstr()[:] if h5py.check_string_dtype(ids.dtype) else ids[:].astype(str)).tolist()
-            labels = file["label"][:].tolist() if "label" in file else [CLASS_AGNOSTIC] * len(names)
+            labels = datasets["label"][:].tolist() if "label" in datasets else [CLASS_AGNOSTIC] * len(names)
         except (KeyError, AttributeError, TypeError, ValueError, OSError) as error:
             raise InputError(f"{path}: needs the datasets maps (M, h, w) and image_id (M,) ({error})") from error
         if file.attrs.get("kind") == Kind.TRISTATE.value:
@@ -190,3 +191,13 @@ class _FileMaps:
         except (OSError, MemoryError) as error:
             raise InputError(f"{self.place}: damaged at image {name!r} ({error})") from error
         return checked(raw, f"{self.place}: image {name!r}")
+
+
+def _stored(file: h5py.File, name: str) -> h5py.Dataset:
+    """A dataset that lies in the file itself: what a link or a virtual dataset names may be any file of the machine."""
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        raise ValueError(f"{name} is a link")
+    dataset = file[name]
+    if isinstance(dataset, h5py.Dataset) and (dataset.external or dataset.is_virtual):
+        raise ValueError(f"{name} lies in another file")
+    return dataset
