@@ -78,7 +78,7 @@ def parse_yaml(text: str, name: object) -> Any:
         node = loader.get_single_node()
         if "*" in text and _values(node, {}) > MAX_VALUES:
             raise InputError(f"{name}: its aliases stand for more than {MAX_VALUES} values; write them out")
-        return None if node is None else loader.construct_document(node)  # type: ignore[no-untyped-call]
+        return None if node is None else loader.construct_document(node)
     except (yaml.YAMLError, ValueError, AttributeError) as error:  # the last two by the loader's constructors
         raise InputError(f"{name}: not valid YAML ({error})") from error
 

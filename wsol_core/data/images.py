@@ -242,7 +242,8 @@ def _orientation(image: Image.Image) -> int:
 
 def _is_deep_colour(image: Image.Image) -> bool:
     """Whether Pillow would cut 16 bits of several bands down to their upper 8."""
-    layout = image.tile[0][3] if image.tile else ""
+    tiles = getattr(image, "tile", None)
+    layout = tiles[0][3] if tiles else ""
     name = layout[0] if isinstance(layout, tuple) and layout else layout
     return ";16" in str(name) and not image.mode.startswith("I")
 

@@ -26,11 +26,10 @@ from wsol_core.data.index import (
     write_index,
 )
 from wsol_core.data.paths import LINKED_OUT
-from wsol_core.datasets.listing import OUTSIDE_ROOT, VOID, DataParams, InstanceMask, Listing, Problem
+from wsol_core.datasets.listing import NAMED, OUTSIDE_ROOT, VOID, DataParams, InstanceMask, Listing, Problem
 from wsol_core.datasets.readers import coco, csv_boxes, cub, folder, imagenet, unlabelled, voc
 from wsol_core.datasets.scan import scan
 from wsol_core.datasets.validate import (
-    NAMED,
     as_table,
     check_boxes,
     check_listing,

@@ -167,7 +167,7 @@ class _FileMaps:
                 raise ValueError("image_id and label have one dimension")
             names = (ids.asstr()[:] if h5py.check_string_dtype(ids.dtype) else ids[:].astype(str)).tolist()
             labels = datasets["label"][:].tolist() if "label" in datasets else [CLASS_AGNOSTIC] * len(names)
-        except (KeyError, AttributeError, TypeError, ValueError, OSError) as error:
+        except Exception as error:  # a broken file can raise anything inside HDF5
             raise InputError(f"{path}: needs the datasets maps (M, h, w) and image_id (M,) ({error})") from error
         if file.attrs.get("kind") == Kind.TRISTATE.value:
             raise InputError(f"{path}: tri-state labels, not score maps")
@@ -188,7 +188,7 @@ class _FileMaps:
     def read(self, name: str, label: int) -> ScoreMap:
         try:
             raw = self._maps[self._rows[name][label]]
-        except (OSError, MemoryError) as error:
+        except Exception as error:  # a broken file can raise anything inside HDF5
             raise InputError(f"{self.place}: damaged at image {name!r} ({error})") from error
         return checked(raw, f"{self.place}: image {name!r}")
 

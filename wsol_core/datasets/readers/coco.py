@@ -145,8 +145,10 @@ def four_numbers(box: Any) -> tuple[float, ...]:
 
 def _size(image: dict[str, Any]) -> tuple[int, int] | None:
     """Width and height of an entry, where it gives them."""
-    size = (image.get("width"), image.get("height"))
-    return (size[0], size[1]) if isinstance(size[0], int) and isinstance(size[1], int) and min(size) > 0 else None
+    width, height = image.get("width"), image.get("height")
+    if isinstance(width, int) and isinstance(height, int) and min(width, height) > 0:
+        return width, height
+    return None
 
 
 def _mask(segmentations: dict[str, tuple[Shape, list[Any]]], name: str) -> InstanceMask | None:
