@@ -378,7 +378,7 @@ def test_what_is_not_committed_or_edited_is_refused(project: Path, name: str, te
         (("name: other", "name: multiply"), "two rows of one name"),
         (("name: other", "name: a b"), "rows.2.name"),
         ((TABLE, "- a\n"), "not a table"),
-        ((TABLE, "a: [\n"), "not a table"),
+        ((TABLE, "a: [\n"), "not valid YAML"),
     ],
 )
 def test_bad_definition_is_named(tmp_path: Path, change: tuple[str, str], message: str) -> None:

@@ -2,7 +2,6 @@ import textwrap
 from pathlib import Path
 
 import pytest
-import yaml
 
 from wsol_core.core import params
 from wsol_core.core.errors import InputError
@@ -204,13 +203,13 @@ def test_the_pipeline_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     write("stages: {train: {params: [training, seed]}}", "dvc.yaml")
     monkeypatch.setenv("DVC_STAGE", "train")
     parsed: list[str] = []
-    parse = yaml.load
+    parse = params.parse_yaml
 
-    def counted(text: str, loader: type[yaml.SafeLoader]) -> object:
+    def counted(text: str, name: object) -> object:
         parsed.append(text)
-        return parse(text, loader)
+        return parse(text, name)
 
-    monkeypatch.setattr(yaml, "load", counted)
+    monkeypatch.setattr(params, "parse_yaml", counted)
     params._parse.cache_clear()
     load()
     params.seed()

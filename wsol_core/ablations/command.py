@@ -4,8 +4,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from wsol_core.ablations.cost import cost
 from wsol_core.ablations.definition import Table
 from wsol_core.ablations.document import update_docs
@@ -14,6 +12,7 @@ from wsol_core.ablations.runs import missing_runs, path_of, read_rows, run_all
 from wsol_core.ablations.tables import LocalizationTable, pick, read_tables
 from wsol_core.core.errors import InputError
 from wsol_core.core.params import preset
+from wsol_core.core.texts import parse_yaml
 from wsol_core.core.warm_process import warm_process
 
 
@@ -115,6 +114,6 @@ def assignment(text: str) -> tuple[str, Any]:
     if Path(value).exists():
         return name, str(Path(value).resolve())
     try:
-        return name, yaml.safe_load(value)
-    except yaml.YAMLError as error:
+        return name, parse_yaml(value, name)
+    except InputError as error:
         raise InputError(f"--value {text}: not a value of YAML") from error

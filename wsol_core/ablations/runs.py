@@ -21,6 +21,7 @@ from wsol_core.configuration.presets import edits
 from wsol_core.core.errors import InputError
 from wsol_core.core.files import write_csv
 from wsol_core.core.params import PARAMS, preset
+from wsol_core.core.texts import read_yaml
 
 RESULTS = Path("results/ablations")
 CODE = ("dvc.yaml", "stages", "wsol_core")
@@ -146,7 +147,7 @@ def _run(run: Run, values: Mapping[str, Any], environment: Mapping[str, str]) ->
     """The figures of each row, a line per split, columns as `read_rows` has them."""
     table, start = run.table, time.monotonic()
     commit = git("rev-parse", "HEAD")[:10]
-    current = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
+    current = read_yaml(PARAMS)
     changed = changed_params(current, {"seed": run.seed} | table.overrides(*run.rows), values)
     targets = list(dict.fromkeys(target for row in run.rows for target in table.targets(row)))
     reference = run_experiment(run.name, list(words(current, changed)), targets, environment)

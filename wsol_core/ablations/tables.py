@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal, Self, TypeVar
 
-import yaml
 from pydantic import ValidationError, model_validator
 
 from wsol_core.ablations.definition import Column, Figures, Name, Read, Row, Table
 from wsol_core.ablations.overrides import Overrides
 from wsol_core.core.errors import InputError, nearest
+from wsol_core.core.texts import read_yaml
 from wsol_core.data.index import TRAIN_WEAKSUP
 
 FOLDER = Path("ablations")
@@ -170,13 +170,14 @@ def read_tables(project: Path = Path()) -> dict[str, Table]:
 
 
 def _read(path: Path) -> Table:
+    content = read_yaml(path)
     try:
-        content = {"name": path.stem, "measure": "localization"} | yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = {"name": path.stem, "measure": "localization"} | content
         return pick(MEASURES, [str(content["measure"])], "measure")[0].model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         raise InputError(f"{path}: {'.'.join(map(str, first['loc'])) or 'rows'}: {first['msg']}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
+    except TypeError as error:
         raise InputError(f"{path}: not a table of `key: value` lines ({error})") from error
     except InputError as error:
         raise InputError(f"{path}: {error}") from error

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
 
 from wsol_core.core.errors import InputError, nearest
-from wsol_core.core.params import SAFE_LOADER, Block, explain
+from wsol_core.core.params import Block, explain
+from wsol_core.core.texts import read_yaml
 from wsol_core.data.index import DataSet
 from wsol_core.datasets.listing import DataParams
 from wsol_core.datasets.scenes import DemoParams
@@ -225,12 +225,12 @@ def read_parameters(path: Path) -> Parameters:
     Raises:
         InputError: it is missing, not YAML, or a key is missing, unknown or wrong; the message names it.
     """
+    if not path.exists():
+        raise InputError(f"{path}: missing; run from the project's root")
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), SAFE_LOADER)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: missing; run from the project's root") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: not valid YAML ({error}); mend it, or `wsol use demo` writes it anew") from error
+        content = read_yaml(path)
+    except InputError as error:
+        raise InputError(f"{error}; mend it, or `wsol use demo` writes it anew") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: not blocks of parameters; `wsol use demo` writes it anew")
     try:

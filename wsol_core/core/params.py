@@ -7,15 +7,13 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from wsol_core.core.errors import InputError, nearest
+from wsol_core.core.texts import parse_yaml, read_text
 
 PARAMS = Path("params.yaml")
 PIPELINE = Path("dvc.yaml")
-SAFE_LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""libyaml's where it was built in, ten times as fast."""
 
 
 class Block(BaseModel):
@@ -97,18 +95,15 @@ def names(block: str) -> tuple[str, ...]:
 
 
 def _read_yaml(path: Path) -> Any:
-    try:
-        return _parse(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: missing; run from the project's root") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not valid YAML ({error})") from error
+    if not path.exists():
+        raise InputError(f"{path}: missing; run from the project's root")
+    return _parse(read_text(path), str(path))
 
 
 @lru_cache(maxsize=4)
-def _parse(text: str) -> Any:
+def _parse(text: str, name: str) -> Any:
     """What a YAML text holds, parsed once: a stage asks for its parameters several times, and `dvc.yaml` is long."""
-    return yaml.load(text, SAFE_LOADER)
+    return parse_yaml(text, name)
 
 
 def explain(error: ValidationError, model: type[Block], block: str) -> str:

@@ -17,6 +17,9 @@ from wsol_core.data.paths import image_id, is_inside, walk
 FULL_SCALE = {"1": 1, "L": 255, "I;16": 65535, "I;16B": 65535, "I": 65535}
 """The value that means 1, by mode of a PNG."""
 
+ROUNDING = 1e-6
+"""How far a score may lie outside [0, 1], as sums and upsampling leave it; it is clipped."""
+
 ScoreMap = npt.NDArray[np.float32]
 
 
@@ -90,13 +93,27 @@ def checked(raw: npt.NDArray[Any], place: object) -> ScoreMap:
     """
     if raw.dtype.kind not in "fiub" or raw.ndim != 2 or raw.size == 0:
         raise InputError(f"{place}: a map must be numbers of shape (h, w), here {raw.dtype} of shape {raw.shape}")
-    score_map = raw.astype(np.float32)
+    with np.errstate(over="ignore"):  # what is too large becomes infinite
+        score_map = raw.astype(np.float32)
     if not np.isfinite(score_map).all():
         raise InputError(f"{place}: the map has values that are not finite (NaN or infinite)")
     low, high = float(raw.min()), float(raw.max())
-    if low < 0 or high > 1:
-        raise InputError(f"{place}: the map's values must lie in [0, 1], here from {low:g} to {high:g}; scale them")
-    return score_map
+    if low < -ROUNDING or high > 1 + ROUNDING:
+        raise InputError(f"{place}: the map's values must lie in [0, 1], here from {low:.9g} to {high:.9g}; scale them")
+    return np.clip(score_map, 0, 1)
+
+
+def refuse_transposed(score_map: ScoreMap, width: int, height: int, place: object) -> None:
+    """Refuse a map whose shape is an image's with width for height.
+
+    Raises:
+        InputError: it is; `place` is named.
+    """
+    if width != height and score_map.shape == (width, height):
+        raise InputError(
+            f"{place}: the map is transposed: its shape is {score_map.shape}, but the image has {height} rows of "
+            f"{width} pixels; maps are (height, width)"
+        )
 
 
 class _FolderMaps:
@@ -122,7 +139,7 @@ class _FolderMaps:
     def read(self, name: str, label: int) -> ScoreMap:  # noqa: ARG002
         path = self.place / self._files[name]
         try:
-            raw = np.load(path, allow_pickle=False) if path.suffix == ".npy" else _read_png(path)
+            raw = np.load(path, "r", allow_pickle=False) if path.suffix == ".npy" else _read_png(path)
         except Exception as error:  # a broken file can raise anything inside a decoder
             raise InputError(f"{path}: not a readable map ({error})") from error
         if not isinstance(raw, np.ndarray):
@@ -143,13 +160,14 @@ class _FileMaps:
     def __init__(self, path: Path, file: h5py.File) -> None:
         self.place = path
         try:
-            self._maps: h5py.Dataset = file["maps"]
-            ids, shape = file["image_id"], self._maps.shape
-            if ids.ndim != 1 or ("label" in file and file["label"].ndim != 1):
+            datasets = {name: _stored(file, name) for name in ("maps", "image_id", "label") if name in file}
+            self._maps = datasets["maps"]
+            ids, shape = datasets["image_id"], self._maps.shape
+            if ids.ndim != 1 or ("label" in datasets and datasets["label"].ndim != 1):
                 raise ValueError("image_id and label have one dimension")
             names = (ids.asstr()[:] if h5py.check_string_dtype(ids.dtype) else ids[:].astype(str)).tolist()
-            labels = file["label"][:].tolist() if "label" in file else [CLASS_AGNOSTIC] * len(names)
-        except (KeyError, AttributeError, TypeError, ValueError, OSError) as error:
+            labels = datasets["label"][:].tolist() if "label" in datasets else [CLASS_AGNOSTIC] * len(names)
+        except Exception as error:  # a broken file can raise anything inside HDF5
             raise InputError(f"{path}: needs the datasets maps (M, h, w) and image_id (M,) ({error})") from error
         if file.attrs.get("kind") == Kind.TRISTATE.value:
             raise InputError(f"{path}: tri-state labels, not score maps")
@@ -170,6 +188,16 @@ class _FileMaps:
     def read(self, name: str, label: int) -> ScoreMap:
         try:
             raw = self._maps[self._rows[name][label]]
-        except (OSError, MemoryError) as error:
+        except Exception as error:  # a broken file can raise anything inside HDF5
             raise InputError(f"{self.place}: damaged at image {name!r} ({error})") from error
         return checked(raw, f"{self.place}: image {name!r}")
+
+
+def _stored(file: h5py.File, name: str) -> h5py.Dataset:
+    """A dataset that lies in the file itself: what a link or a virtual dataset names may be any file of the machine."""
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        raise ValueError(f"{name} is a link")
+    dataset = file[name]
+    if isinstance(dataset, h5py.Dataset) and (dataset.external or dataset.is_virtual):
+        raise ValueError(f"{name} lies in another file")
+    return dataset

@@ -7,11 +7,11 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 
 from wsol_core.core.errors import InputError
 from wsol_core.core.files import read_table
 from wsol_core.core.map_store import MapStore
+from wsol_core.core.texts import parse_yaml, read_text
 from wsol_core.data.index import ImageIndex, read_index
 
 KEPT = 16
@@ -90,8 +90,5 @@ def _labels(path: Path, _: Stamp) -> tuple[int, ...]:
 
 @lru_cache(KEPT)
 def _document(path: Path, _: Stamp) -> dict[str, Any]:
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError as error:
-        raise InputError(f"{path.name}: not valid YAML ({error})") from error
+    content = parse_yaml(read_text(path, path.name), path.name)
     return content if isinstance(content, dict) else {}
