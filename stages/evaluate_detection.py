@@ -4,7 +4,7 @@ from pathlib import Path
 
 from wsol_core.core import params
 from wsol_core.core.errors import run_stage
-from wsol_core.core.files import read_table, write_csv, write_json
+from wsol_core.core.files import SCORED_BOXES, read_table, write_csv, write_json
 from wsol_core.data.index import read_annotations, read_index
 from wsol_core.evaluation.detection import evaluate
 
@@ -18,8 +18,8 @@ def main(name: str, scored: str) -> None:
     """
     results = Path("results") / params.preset()
     index, annotations = read_index(DATA / "index.parquet"), read_annotations(DATA / "truth/annotations.parquet")
-    detections, _ = read_table(DATA / "detections" / f"{name}.parquet")
-    proposals, _ = read_table(DATA / "objectness" / f"{scored}.parquet")
+    detections, _ = read_table(DATA / "detections" / f"{name}.parquet", SCORED_BOXES)
+    proposals, _ = read_table(DATA / "objectness" / f"{scored}.parquet", SCORED_BOXES)
     figures, classes = evaluate(detections, proposals, index, annotations, params.seed())
     if not figures:
         print(f"{name}: the data set has no annotations, so there is nothing to evaluate")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from wsol_core.core import params
 from wsol_core.core.errors import run_stage
-from wsol_core.core.files import read_table, write_csv, write_json
+from wsol_core.core.files import SCORED_BOXES, read_table, write_csv, write_json
 from wsol_core.core.map_store import MapStore
 from wsol_core.data.index import read_annotations, read_index
 from wsol_core.evaluation.figures import rounded
@@ -22,7 +22,7 @@ def main(method: str) -> None:
     """
     block, results = params.load(LocalizeParams, "localize"), Path("results") / params.preset()
     index, annotations = read_index(DATA / "index.parquet"), read_annotations(TRUTH / "annotations.parquet")
-    boxes, _ = read_table(DATA / "boxes" / f"{method}.parquet")
+    boxes, _ = read_table(DATA / "boxes" / f"{method}.parquet", SCORED_BOXES)
     threshold = read_calibration(DATA / "thresholds" / f"{method}.json")
     with MapStore(DATA / "outputs" / method / "maps.h5") as store:
         found = evaluate(store, boxes, index, annotations, TRUTH / "masks", threshold, block.resolution, params.seed())

@@ -5,7 +5,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from wsol_core.core.errors import run_stage
-from wsol_core.core.files import read_table, write_json
+from wsol_core.core.files import SCORED_BOXES, read_table, write_json
 from wsol_core.core.params import load, preset
 from wsol_core.data.index import read_annotations, read_index
 from wsol_core.evaluation.proposals import COUNTS, evaluate
@@ -18,7 +18,7 @@ def main(data_set: str) -> None:
     index, annotations = read_index(folder / "index.parquet"), read_annotations(folder / "truth/annotations.parquet")
     figures = {}
     for path in tqdm(sorted((folder / "proposals").glob("*.parquet")), "recall", unit="source", disable=None):
-        chosen = choose(read_table(path)[0], index, min_side, max(COUNTS))
+        chosen = choose(read_table(path, SCORED_BOXES)[0], index, min_side, max(COUNTS))
         figures[path.stem] = evaluate(chosen, index, annotations)
     write_json(Path("results") / preset() / "proposals" / f"{data_set}.json", figures)
 

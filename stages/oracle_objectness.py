@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from wsol_core.core.errors import run_stage
-from wsol_core.core.files import read_table, write_table
+from wsol_core.core.files import SCORED_BOXES, read_table, write_table
 from wsol_core.core.map_store import MapStore
 from wsol_core.core.oracle_names import refuse_plain_name
 from wsol_core.core.params import load
@@ -21,7 +21,7 @@ def main(name: str) -> None:
     masks = DATA / "targets" / f"{name}.h5"
     write_masks(masks, index.table, all_masks(DATA / "truth" / "masks", annotations, params), params.resolution)
     with MapStore(masks) as store:
-        scored = score_proposals(read_table(DATA / "proposals.parquet")[0], index, store)
+        scored = score_proposals(read_table(DATA / "proposals.parquet", SCORED_BOXES)[0], index, store)
     write_table(DATA / "objectness" / f"{name}.parquet", scored)
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from wsol_core.core.errors import run_stage
-from wsol_core.core.files import read_table
+from wsol_core.core.files import SCORED_BOXES, read_table
 from wsol_core.core.params import load
 from wsol_core.data.index import read_index
 from wsol_core.detection.proposal_features import ProposalFeatureParams, write_proposal_features
@@ -15,7 +15,7 @@ DATA = Path("data/detection")
 def main(name: str) -> None:
     """Run the stage."""
     params = load(ProposalFeatureParams, f"proposal_features.{name}")
-    index, proposals = read_index(DATA / "index.parquet"), read_table(DATA / "proposals.parquet")[0]
+    index, proposals = read_index(DATA / "index.parquet"), read_table(DATA / "proposals.parquet", SCORED_BOXES)[0]
     boxes, _ = relative_proposals(proposals, index.table, limit=len(proposals))
     write_proposal_features(params, index, boxes, DATA / "proposal_features" / f"{name}.h5")
 

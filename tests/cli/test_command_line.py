@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
+from tests.commands import run
 from tests.external.test_evaluate import box_map
 from wsol_core.cli.app import app
 from wsol_core.core.tables import print_table
 
 COMMANDS = (
-    "use", "results", "dag", "ablate", "doctor", "exempt", "inspect", "predict", "export boxes", "export masks",
-    "export model", "evaluate localization", "evaluate detection", "evaluate segmentation",
+    "use", "results", "dag", "ablate", "clean", "doctor", "exempt", "inspect", "predict", "export boxes",
+    "export masks", "export model", "evaluate localization", "evaluate detection", "evaluate segmentation",
 )  # fmt: skip
 DRAWN = "┃│┏╇"
 
@@ -127,3 +128,13 @@ def test_the_shell_completes(words: str, found: str) -> None:
     place = str(len(words.split()) - 1)
     done = call("", _WSOL_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD=place, _TYPER_COMPLETE_TESTING="1")
     assert done.stdout.split() == [found]
+
+
+def test_clean_removes_what_stopped_runs_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WSOL_SCRATCH", str(tmp_path / "scratch"))
+    assert run("clean").stdout == "nothing to remove\n"
+    left = tmp_path / "scratch" / f"train-a-{'0' * 32}"
+    left.mkdir(parents=True)
+    (tmp_path / "scratch/mine").mkdir()
+    assert run("clean").stdout == f"removed {left}\n"
+    assert [path.name for path in (tmp_path / "scratch").iterdir()] == ["mine"]

@@ -1,12 +1,19 @@
 import json
+import os
+import subprocess
+import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from wsol_core.core.errors import InputError
 from wsol_core.core.files import atomic_path, read_table, write_csv, write_json, write_table
+from wsol_core.core.locks import lock
 
 TABLE = pd.DataFrame({"image_id": ["a", "b"], "score": np.array([0.5, 1], np.float32), "labels": [[1, 2], []]})
 
@@ -100,3 +107,85 @@ def test_damaged_or_missing_table_is_one_error(tmp_path: Path) -> None:
         path.write_bytes(damaged)
         with pytest.raises(InputError, match="run the stage that makes it again"):
             read_table(path)
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_a_killed_run_left_is_removed_also_under_this_process_number(tmp_path: Path, kind: str) -> None:
+    other, same, foreign = (tmp_path / f".x.{number}.tmp" for number in (99999999, os.getpid(), "note"))
+    for left in (other, same, foreign):
+        if kind == "folder":
+            left.mkdir()
+            left = left / "half"
+        left.write_text("half")
+    with atomic_path(tmp_path / "x") as temporary:
+        temporary.write_text("new")
+    assert names(tmp_path) == [foreign.name, "x"]
+
+
+def test_what_another_run_is_writing_stays(tmp_path: Path) -> None:
+    left = tmp_path / ".x.99999999.tmp"
+    left.mkdir()
+    with ExitStack() as stack:
+        descriptor = lock(left)
+        assert descriptor is not None
+        stack.callback(os.close, descriptor)
+        write_json(tmp_path / "x", {})
+        assert names(tmp_path) == [left.name, "x"]
+    write_json(tmp_path / "x", {})
+    assert names(tmp_path) == ["x"]
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda file: done.append("fsync") or fsync(file))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(os, "replace", lambda *paths: done.append("replace") or replace(*paths))  # type: ignore[func-returns-value]
+    write_json(tmp_path / "x", {})
+    assert done == ["fsync", "replace"]
+
+
+def test_a_folder_is_there_at_every_moment_while_it_is_replaced(tmp_path: Path) -> None:
+    """A second process looks all the time."""
+    path, missing = tmp_path / "folder", tmp_path / "missing"
+    script = f"""
+import pathlib, time
+path, end = pathlib.Path({str(path)!r}), time.monotonic() + 1
+while time.monotonic() < end:
+    if not path.exists():
+        pathlib.Path({str(missing)!r}).touch()
+"""
+    path.mkdir()
+    watcher = subprocess.Popen([sys.executable, "-c", script])
+    number = 0
+    while watcher.poll() is None:
+        with atomic_path(path) as temporary:
+            temporary.mkdir()
+            (temporary / str(number := number + 1)).touch()
+    assert names(path) == [str(number)]
+    assert not missing.exists()
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("image_id", [1, 2]), ("x0", ["a", "b"]), ("x0", [0.5, float("nan")]), ("x0", [0.5, float("inf")]),
+        ("label", [0.5, 1.5]), ("label", None),
+    ],
+)  # fmt: skip
+def test_a_table_of_another_layout_is_one_error(tmp_path: Path, column: str, values: list[object] | None) -> None:
+    table = pd.DataFrame({"image_id": ["a", "b"], "x0": [0.0, 1.0], "label": [0, 1]})
+    write_table(tmp_path / "x", table)
+    read_table(tmp_path / "x", ["image_id", "x0", "label"])
+    write_table(
+        tmp_path / "x", table.drop(columns=column) if values is None else table.assign(**{column: pd.Series(values)})
+    )
+    with pytest.raises(InputError, match=rf"x: not a readable table .*{column}.*; run the stage that makes it again"):
+        read_table(tmp_path / "x", ["image_id", "x0", "label"])
+
+
+@pytest.mark.parametrize("text", [b"[1]", b"{junk", b"\xff"])
+def test_damaged_metadata_are_one_error(tmp_path: Path, text: bytes) -> None:
+    content = pa.table({"a": [1]}).replace_schema_metadata({b"wsol": text})
+    pq.write_table(content, tmp_path / "x")
+    with pytest.raises(InputError, match="run the stage that makes it again"):
+        read_table(tmp_path / "x")

@@ -151,6 +151,73 @@ def test_missing_foreign_and_incomplete_files_are_one_error(tmp_path: Path) -> N
             MapStore(path)
 
 
+def rewrite(path: Path, name: str, values: object, **options: object) -> None:
+    with h5py.File(path, "r+") as file:
+        del file[name]
+        file.create_dataset(name, data=values, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("maps", np.zeros((2, 2, 2))), ("maps", np.zeros((2, 2), np.float16)),
+        ("maps", np.zeros((3, 2, 2), np.float16)), ("maps", ["a", "b"]),
+        ("image_id", [1, 2]), ("image_id", ["a"]), ("image_id", [["a", "b"]]),
+        ("image_id", ["a", "a"]), ("label", [-1]), ("label", [[-1], [-1]]), ("label", [0.5, 0.5]), ("label", 0),
+    ],
+)  # fmt: skip
+def test_a_store_of_another_layout_is_one_error(tmp_path: Path, name: str, values: object) -> None:
+    path = tmp_path / "x.h5"
+    write(path, random_maps(2, 2, 2))
+    rewrite(path, name, values)
+    with pytest.raises(InputError, match=r"x\.h5: not a readable map store .*; run the stage that makes it again"):
+        MapStore(path)
+
+
+def test_no_other_file_is_ever_read(tmp_path: Path) -> None:
+    """External links, soft links, raw data in other files, virtual data sets, and a group in place of a data set."""
+    path, other = tmp_path / "x.h5", tmp_path / "other.h5"
+    write(other, random_maps(2, 2, 2))
+    (tmp_path / "raw").write_bytes(bytes(16))
+    layout = h5py.VirtualLayout((2, 2, 2), np.float16)
+    layout[:] = h5py.VirtualSource(other, "maps", (2, 2, 2))
+
+    def outside(file: h5py.File, kind: str) -> None:
+        if kind == "raw":
+            file.create_dataset("maps", (2, 2, 2), np.float16, external=[(str(tmp_path / "raw"), 0, 16)])
+        elif kind == "virtual":
+            file.create_virtual_dataset("maps", layout)
+        elif kind == "group":
+            file.create_group("maps")
+        else:
+            file["maps"] = h5py.ExternalLink(str(other), "maps") if kind == "external" else h5py.SoftLink("/label")
+
+    for kind in ("external", "soft", "raw", "virtual", "group"):
+        write(path, random_maps(2, 2, 2))
+        with h5py.File(path, "r+") as file:
+            del file["maps"]
+            outside(file, kind)
+        with pytest.raises(InputError, match="run the stage that makes it again"):
+            MapStore(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "bad"),
+    [(Kind.SCORE, np.nan), (Kind.SCORE, np.inf), (Kind.SCORE, -0.01), (Kind.SCORE, 1.01), (Kind.MASK, 2),
+     (Kind.MASK, 255), (Kind.TRISTATE, 7)],
+)  # fmt: skip
+def test_values_that_a_kind_has_not_are_refused_where_they_are_read(tmp_path: Path, kind: Kind, bad: float) -> None:
+    path, maps = tmp_path / "x.h5", np.zeros((3, 2, 2), kind.dtype)
+    write(path, maps, kind)
+    maps[1, 0, 1] = bad
+    rewrite(path, "maps", maps)
+    with MapStore(path) as store:
+        assert not store[0].any()
+        for rows in (1, slice(0, 3)):
+            with pytest.raises(InputError, match=r"x\.h5: the map of image .* has values other than .*; run the stage"):
+                store[rows]
+
+
 FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path

@@ -130,3 +130,10 @@ def test_worker_count(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     assert worker_count() == 3
     monkeypatch.delenv("WSOL_WORKERS")
     assert worker_count() >= 1
+
+
+@pytest.mark.parametrize("workers", ["0", "-1", "1.5", "many", "1025", "9" * 5000, "\u0663"])
+def test_workers_are_a_sane_number(workers: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WSOL_WORKERS", workers)
+    with pytest.raises(InputError, match=r"WSOL_WORKERS=.*: not a positive whole number up to 1024"):
+        worker_count()

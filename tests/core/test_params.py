@@ -1,10 +1,12 @@
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
 
 from wsol_core.core import params
 from wsol_core.core.errors import InputError
+from wsol_core.core.texts import parse_yaml
 from wsol_core.visualization.report import heat_map_stores
 
 
@@ -203,7 +205,7 @@ def test_the_pipeline_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     write("stages: {train: {params: [training, seed]}}", "dvc.yaml")
     monkeypatch.setenv("DVC_STAGE", "train")
     parsed: list[str] = []
-    parse = params.parse_yaml
+    parse = parse_yaml
 
     def counted(text: str, name: object) -> object:
         parsed.append(text)
@@ -217,3 +219,28 @@ def test_the_pipeline_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert parsed == [Path("dvc.yaml").read_text(), Path("params.yaml").read_text()]
     write(GOOD.replace("epochs: 10", "epochs: 11"))
     assert load().epochs == 11
+
+
+class Whole(params.Block):
+    threshold: float
+
+
+@pytest.mark.parametrize("text", [".nan", ".inf", "-.inf"])
+def test_numbers_are_finite(text: str) -> None:
+    write(f"whole: {{threshold: {text}}}")
+    with pytest.raises(InputError, match=r"whole\.threshold: Input should be a finite number"):
+        params.load(Whole, "whole")
+
+
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 10)
+)
+
+
+@pytest.mark.parametrize("text", [BOMB.encode(), b"[" * 5000, b"a: " * 5000, "whole: ü".encode("latin-1"), b"a: \x00"])
+def test_what_is_no_sane_yaml_is_one_line_at_once(text: bytes) -> None:
+    params.PARAMS.write_bytes(text)
+    start = time.monotonic()
+    with pytest.raises(InputError, match=r"params\.yaml: (not valid YAML|not UTF-8|nested|its aliases)"):
+        params.content("whole")
+    assert time.monotonic() - start < 1

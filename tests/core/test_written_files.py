@@ -179,3 +179,17 @@ def test_odd_names(tmp_path: Path) -> None:
         with output_file(tmp_path / name) as path:
             path.write_text(text)
     assert (tmp_path / name).read_text() == "2"
+
+
+def test_what_a_killed_run_left_goes_and_what_only_looks_like_it_stays(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / "sub").mkdir(parents=True)
+    for name in (".wsol-new.99999999.tmp", "sub/.b.99999999.tmp"):
+        (out / name).mkdir()
+        (out / name / "half").touch()
+    (out / "sub/.mine.1.tmp").touch()
+    (tmp_path / ".new.99999999.tmp").mkdir()
+    write(out, a="1", sub__b="2")
+    write(tmp_path / "new", a="1")
+    assert contents(tmp_path) == {"out/a": "1", "out/sub/b": "2", "out/sub/.mine.1.tmp": "", "new/a": "1"}
+    assert not list(tmp_path.rglob(".*99999999*"))

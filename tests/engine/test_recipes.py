@@ -253,3 +253,14 @@ def test_what_a_network_cannot_see_is_refused(project: ImageIndex) -> None:
     Path("params.yaml").write_text(yaml.safe_dump(content))
     with pytest.raises(InputError, match=r"networks\.net\.sees: data/detection/index\.parquet: name data/"):
         train_stage.main("net")
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize("name", ["wsfl/foreground", "norm/norm", "bcct/binary", "two_phase/first"])
+def test_a_level_that_the_backbone_has_not_is_one_error(name: str) -> None:
+    write_params(name)
+    content = yaml.safe_load(Path("params.yaml").read_text())
+    content["networks"]["net"]["level"] = -9
+    Path("params.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(InputError, match=r"level -9: the backbone has 2 levels; name one from -2 to -1"):
+        train_stage.main("net")

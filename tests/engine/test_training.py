@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tests.limited_disk import limited_disk
 from wsol_core.backbones.create import Backbone, BackboneParams, OnBackbone
 from wsol_core.backbones.pyramid import Chain, Pyramid, Statistics
 from wsol_core.core.errors import InputError
@@ -23,7 +25,7 @@ from wsol_core.core.map_store import CLASS_AGNOSTIC, Kind, create
 from wsol_core.data.index import TRAIN_FULLSUP, TRAIN_WEAKSUP, ImageIndex, write_index
 from wsol_core.data.loading import Batch, Geometry, SquashedImages, TrainingSet
 from wsol_core.data.targets import StoredTargets
-from wsol_core.engine.checkpoints import load_checkpoint
+from wsol_core.engine.checkpoints import load_checkpoint, save_checkpoint
 from wsol_core.engine.devices import launch
 from wsol_core.engine.fit import fit_network, training_set
 from wsol_core.engine.recipe import Answer, LabelRecipe, Output
@@ -112,6 +114,81 @@ def test_interrupted_run_ends_like_an_undisturbed_one(
     weights, history = train(small_index, folder)
     assert same(weights, expected)
     pd.testing.assert_frame_equal(history, curve)
+
+
+def stopped(index: ImageIndex, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The checkpoint of a run that stops in its second epoch."""
+    monkeypatch.setenv("WSOL_CHECKPOINT_MINUTES", "0")
+    folder.mkdir()
+    steps = 0
+
+    def breaking(model: nn.Module, batch: Batch) -> Tensor:
+        nonlocal steps
+        steps += model.training
+        if steps > 6:
+            raise KeyboardInterrupt
+        return loss(model, batch)
+
+    torch.manual_seed(0)
+    trainer = Trainer(launch("32-true"), Net(), breaking, PARAMS, seed=0, folder=folder)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(pairs(index, TRAIN_WEAKSUP), pairs(index, TRAIN_FULLSUP))
+    return folder / "checkpoint.pt"
+
+
+@pytest.mark.parametrize("damage", ["empty", "short", "flipped", "other", "folder"])
+def test_a_damaged_checkpoint_is_discarded_with_a_word(
+    small_index: ImageIndex,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    damage: str,
+) -> None:
+    expected, _ = train(small_index, tmp_path / "undisturbed")
+    checkpoint = stopped(small_index, tmp_path / "stopped", monkeypatch)
+    whole = bytearray(checkpoint.read_bytes())
+    if damage == "flipped":
+        with ZipFile(checkpoint) as records:
+            largest = max(records.infolist(), key=lambda record: record.file_size)
+        whole[largest.header_offset + 200 + len(largest.filename)] ^= 1
+    checkpoint.unlink()
+    if damage == "folder":
+        checkpoint.mkdir()
+    elif damage == "other":
+        torch.save({"model": {}}, checkpoint)
+    else:
+        kept = {"empty": 0, "short": len(whole) // 2}.get(damage, len(whole))
+        checkpoint.write_bytes(whole[:kept])
+    capsys.readouterr()
+    weights, _ = train(small_index, tmp_path / "stopped")
+    said = capsys.readouterr().err.splitlines()
+    warnings = [line for line in said if line.startswith("warning: ")]
+    assert len(warnings) == 1
+    assert str(checkpoint) in warnings[0]
+    assert "weights_only" not in warnings[0]
+    assert same(weights, expected)
+
+
+@pytest.mark.parametrize("most", [100, 3000])
+def test_a_full_disk_is_an_error_of_the_system_and_leaves_nothing(
+    small_index: ImageIndex, tmp_path: Path, most: int
+) -> None:
+    (tmp_path / "scratch").mkdir()
+    trainer = Trainer(launch("32-true"), Net(), loss, PARAMS, seed=0, folder=tmp_path / "scratch")
+    with limited_disk(most), pytest.raises(OSError, match=r"File too large.*checkpoint\.pt"):
+        trainer.fit(pairs(small_index, TRAIN_WEAKSUP), None)
+    with limited_disk(100), pytest.raises(OSError, match=r"network\.safetensors"):
+        save_checkpoint(tmp_path / "scratch/network.safetensors", Net().state_dict(), {})
+    assert not list((tmp_path / "scratch").iterdir())
+
+
+@pytest.mark.parametrize("minutes", ["-1", "nan", "inf", "five"])
+def test_minutes_between_checkpoints_are_a_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes: str
+) -> None:
+    monkeypatch.setenv("WSOL_CHECKPOINT_MINUTES", minutes)
+    with pytest.raises(InputError, match=f"WSOL_CHECKPOINT_MINUTES={minutes}: not a number"):
+        Trainer(launch("32-true"), Net(), loss, PARAMS, seed=0, folder=tmp_path)
 
 
 def test_a_batch_in_parts_ends_like_the_whole_batch(small_index: ImageIndex, tmp_path: Path) -> None:
@@ -318,6 +395,7 @@ def test_set_without_training_images_is_refused(workspace: ImageIndex) -> None:
 SCRIPT = """
 import sys, torch
 from pathlib import Path
+from zipfile import ZipFile
 from wsol_core.engine.checkpoints import save_checkpoint
 from tests.engine.test_training import Net, PARAMS, loss, pairs
 from wsol_core.data.index import read_index

@@ -298,6 +298,13 @@ def test_where_classes_overlap_the_higher_score_wins() -> None:
     assert results.classes == ("cat", "dog")
 
 
+@pytest.mark.parametrize("value", ["nan", "7", "-0.1", "inf"])
+def test_thresholds_lie_in_0_to_1(value: str) -> None:
+    assert "must lie in [0, 1)" in error("masks", "m", "--out", "masks", "--threshold", value)
+    assert "must lie in [0, 1]" in error("boxes", "m", "--out", "boxes.json", "--min-score", value)
+    assert not any(Path(name).exists() for name in ("masks", "boxes.json"))
+
+
 def test_a_score_map_needs_a_threshold() -> None:
     write_maps("outputs/m/maps", Kind.SCORE, [("a/one", -1, [[0.9, 0.1], [0.9, 0.1]])])
     assert "no threshold is calibrated" in error("masks", "m", "--out", "masks")

@@ -24,7 +24,7 @@ from wsol_core.data.index import read_annotations, read_index
 from wsol_core.inspect.inspection import PAGE, THRESHOLDS, Inspection
 from wsol_core.inspect.outcomes import measure
 from wsol_core.inspect.server import HEADERS, PAGE_FILES, create_app, is_own_host
-from wsol_core.inspect.workspaces import open_workspaces
+from wsol_core.inspect.workspaces import WorkingTree, open_workspaces
 from wsol_core.localization.localize import final_boxes, localize
 
 IMAGES = 130
@@ -394,6 +394,39 @@ def test_unknown_revisions_are_refused(versions, monkeypatch):
         result = CliRunner().invoke(cli, ["inspect", *words])
         assert result.exit_code == 1
         assert result.output.count("\n") == 1
+
+
+QUESTIONS = {
+    "api/page": {"method": "ddt"}, "api/image": {"id": FIRST, "method": "ddt"},
+    "api/boxes": {"id": FIRST, "layer": "truth"}, "api/live": {"id": FIRST, "method": "ddt"},
+    "layer": {"id": FIRST, "layer": "maps/ddt"}, "thumbnail": {"id": FIRST}, "picture": {"id": FIRST},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("artifact", ["index.parquet", "boxes/ddt.parquet", "maps.h5", "annotations.parquet", "*.jpg"])
+def test_what_vanishes_while_it_is_looked_at_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, artifact: str
+) -> None:
+    """As where a stage runs beside the page: the file is found, and gone when it is read."""
+    make_project(tmp_path / "project", 5)
+    locate = WorkingTree.locate
+
+    def vanishing(self: WorkingTree, name: str) -> Path | None:
+        path = locate(self, name)
+        return tmp_path / path.name if path and path.match(artifact) else path
+
+    client = browse(tmp_path / "project")
+    monkeypatch.setattr(WorkingTree, "locate", vanishing)
+    refused = 0
+    for page, words in QUESTIONS.items():
+        reply = client.get(f"/{page}?{urlencode({'data_set': 'localization'} | words)}")
+        if reply.status_code != 200:
+            refused += 1
+            assert reply.status_code == 500
+            assert reply.text.count("\n") == 1
+            assert "load the page again" in reply.text
+            assert str(tmp_path) not in reply.text
+    assert refused
 
 
 def test_static_folder_is_whole_and_has_no_absolute_path(project, tmp_path, monkeypatch):

@@ -117,6 +117,21 @@ def test_a_killed_run_goes_on_and_leaves_no_half_file(project: ImageIndex, tmp_p
     assert (LabelMasks(tmp_path / "out").read("21") == 2).all()
 
 
+def test_a_damaged_mask_is_discarded_with_a_word(
+    project: ImageIndex, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    masks = tmp_path / "scratch/masks"
+    masks.mkdir(parents=True)
+    (masks / "21.png").write_bytes(b"")
+    Image.fromarray(np.zeros((2, 2), dtype=np.uint8)).save(masks / "22.png")
+    with MapStore(Path("data/detection/outputs/sec/maps.h5")) as store:
+        write_segments(store, project, SegmentParams(network="sec"), tmp_path / "scratch", tmp_path / "out")
+    assert all(LabelMasks(tmp_path / "out").read(name).shape == (48, 64) for name in ("21", "22"))
+    said = capsys.readouterr().err
+    assert said.count("warning: ") == 2
+    assert "21.png: not a readable mask" in said
+
+
 def test_missing_maps_and_too_many_classes_are_refused(project: ImageIndex, tmp_path: Path) -> None:
     (tmp_path / "scratch").mkdir()
     with MapStore(Path("data/detection/outputs/sec/maps.h5")) as store:

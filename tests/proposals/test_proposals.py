@@ -197,6 +197,21 @@ def test_parts_that_are_there_are_taken(index: ImageIndex, tmp_path: Path, monke
     pd.testing.assert_frame_equal(search_proposals(index, PARAMS, tmp_path), part, check_dtype=False)
 
 
+@pytest.mark.parametrize("damage", [b"", b"half", None])
+def test_a_damaged_part_is_discarded_with_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], damage: bytes | None
+) -> None:
+    monkeypatch.setenv("WSOL_WORKERS", "1")
+    index, part = make_index(tmp_path / "set", 1), tmp_path / "00000000.parquet"
+    expected = search_proposals(index, PARAMS, tmp_path)
+    if damage is None:
+        proposal_rows("other", boxes_of((0, 0, 7, 7))).to_parquet(part)
+    else:
+        part.write_bytes(damage)
+    pd.testing.assert_frame_equal(search_proposals(index, PARAMS, tmp_path), expected)
+    assert f"warning: {part}: " in capsys.readouterr().err
+
+
 # Files of others
 
 

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from wsol_core.core.errors import InputError
+
 Interpolation = Literal["bilinear", "bicubic"]
 Triple = tuple[float, float, float]
 
@@ -120,11 +122,25 @@ class Backbone(nn.Module):
         """Make a level, counted from either end, the last one.
 
         Deeper layers are left out, but for networks that timm alone knows: there they are computed in vain.
+
+        Raises:
+            InputError: there is no such level.
         """
+        self.check_level(level)
         level = range(len(self.channels))[level]
         self.channels, self.strides = self.channels[: level + 1], self.strides[: level + 1]
         if isinstance(self.network, Shortenable):
             self.network.end_at(level)
+
+    def check_level(self, level: int) -> None:
+        """Check that there is such a level, counted from either end.
+
+        Raises:
+            InputError: there is none.
+        """
+        count = len(self.channels)
+        if not -count <= level < count:
+            raise InputError(f"level {level}: the backbone has {count} levels; name one from -{count} to -1")
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Map RGB images, uint8 or float in [0, 1], (B, 3, H, W), to features [(B, C_i, H_i, W_i)], shallow to deep."""

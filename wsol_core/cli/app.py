@@ -12,10 +12,10 @@ from typing import Annotated
 
 import typer
 
+from wsol_core.core.errors import one_line_errors, stop_in_one_line
 from wsol_core.core.tables import print_table
 from wsol_core.export.command import app as export_app
 from wsol_core.external.command import app as evaluate_app
-from wsol_core.external.command import one_line_errors
 from wsol_core.prediction.command import predict
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
@@ -34,12 +34,13 @@ def _table_names() -> list[str]:
 
 
 @app.callback()
-def wsol() -> None:
+def wsol(context: typer.Context) -> None:
     """Image-level labels in, boxes and masks out.
 
     Exit codes: 0 done, 1 an error (one line says which), 2 a wrong option. `wsol --install-completion` completes
     commands, presets and tables in the shell.
     """
+    context.call_on_close(stop_in_one_line())
 
 
 @app.command()
@@ -186,6 +187,19 @@ def inspect(
 
     with one_line_errors():
         typer.echo(run(host, port, rev or [], static, images, address, overwrite), err=static is None)
+
+
+@app.command()
+def clean() -> None:
+    """Remove what stopped runs keep to go on from (WSOL_SCRATCH, .wsol), but for stages that run now.
+
+    Example: wsol clean
+    """
+    with one_line_errors():
+        from wsol_core.core.scratch import clean as clean_scratch
+
+        removed = clean_scratch()
+    typer.echo("\n".join(f"removed {folder}" for folder in removed) or "nothing to remove")
 
 
 @app.command()

@@ -1,10 +1,19 @@
-"""Errors that a user can act on, and the one place that turns them into a line and an exit code."""
+"""Errors that a user can act on, and the one place that turns them and signals into a line and an exit code."""
 
 import difflib
 import inspect
+import os
+import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import NoReturn
+
+from wsol_core.core.locks import only_run
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What stops a run in good order: Ctrl+C, `kill` and schedulers, a terminal that is closed."""
 
 
 class InputError(Exception):
@@ -24,17 +33,66 @@ def fail(message: object) -> NoReturn:
 
 
 def run_stage(main: Callable[..., None]) -> None:
-    """Run a stage's `main` with the command line's words as its arguments.
+    """Run a stage's `main` with the command line's words as its arguments, one run of a stage at a time.
 
-    `InputError` and `OSError` (a full disk, a file without permission) become one line and exit code 1;
-    anything else is a bug and keeps its traceback.
+    Errors become a line as in `one_line_errors`, and signals as in `stop_in_one_line`. Under `torchrun` the first
+    process stands for all.
     """
+    stop_in_one_line()
     arguments = sys.argv[1:]
+    name = " ".join([_started() or main.__module__, *arguments])
+    with one_line_errors():
+        try:
+            inspect.signature(main).bind(*arguments)
+        except TypeError as error:
+            raise InputError(f"{main.__module__}: {error}") from error
+        first = os.environ.get("RANK", "0") == "0"
+        with only_run(Path(f".{name.replace('/', '-')}.lock"), name) if first else nullcontext():
+            main(*arguments)
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Bad input, a full disk or a missing permission becomes one line and exit code 1.
+
+    Anything else is a bug and keeps its traceback.
+    """
     try:
-        inspect.signature(main).bind(*arguments)
-    except TypeError as error:
-        fail(f"{main.__module__}: {error}")
-    try:
-        main(*arguments)
+        yield
     except (InputError, OSError) as error:
         fail(error)
+
+
+def stop_in_one_line() -> Callable[[], None]:
+    """Let a signal that stops the run become one line and exit code 1; what is half-written goes.
+
+    Signals that are ignored, as under `nohup`, stay so.
+
+    Returns:
+        What undoes it.
+    """
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    caught = [number for number, handler in before.items() if handler in (signal.SIG_DFL, signal.default_int_handler)]
+    for number in caught:
+        signal.signal(number, _stop)
+
+    def undo() -> None:
+        for number in caught:
+            signal.signal(number, before[number])
+
+    return undo
+
+
+def _stop(number: int, _: object) -> NoReturn:
+    os.write(2, f"error: stopped by {signal.Signals(number).name}; nothing half-written is left\n".encode())
+    raise SystemExit(1)
+
+
+def _started() -> str:
+    """The module that `python -m` runs, if it does."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return str(spec.name) if spec else ""
+
+
+if _started().startswith("stages."):  # what a stage imports after this module takes seconds, in which it may be stopped
+    stop_in_one_line()

@@ -1,43 +1,14 @@
-"""HDF5 files that appear whole or not at all, also on a full disk."""
+"""HDF5 files that appear whole or not at all, also on a full disk, and that are read without leaving the file."""
 
-import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import h5py
+import numpy as np
+import numpy.typing as npt
 
-from wsol_core.core.files import atomic_path
-
-
-class Sink(io.FileIO):
-    """The file under HDF5, which crashes when it cannot write: the first failure is kept for `check` to raise."""
-
-    error: OSError | None = None
-
-    def write(self, content: Any) -> int:
-        """Write all of `content`, or keep the error and pretend."""
-        rest = memoryview(content)
-        try:
-            while rest and not self.error:
-                rest = rest[super().write(rest) :]
-        except OSError as error:
-            self.error = error
-        return len(content)
-
-    def truncate(self, end: int | None = None) -> int:
-        """Set the file's length, or keep the error and pretend."""
-        try:
-            return super().truncate(end)
-        except OSError as error:
-            self.error = self.error or error
-            return self.tell()
-
-    def check(self) -> None:
-        """Raise the error that was kept, if there is one."""
-        if self.error:
-            raise self.error
+from wsol_core.core.files import Sink, atomic_path
 
 
 @contextmanager
@@ -51,3 +22,53 @@ def new_file(path: Path) -> Iterator[tuple[h5py.File, Sink]]:
         with h5py.File(sink, "w") as file:
             yield file, sink
         sink.check()
+
+
+def dataset(file: h5py.File, name: str, dimensions: int, kinds: str) -> h5py.Dataset:
+    """A data set that lies in the file itself.
+
+    External links, raw data in other files and virtual data sets are never followed: a file from elsewhere could name
+    any file of this machine.
+
+    Args:
+        file: opened for reading.
+        name: of the data set.
+        dimensions: how many it has.
+        kinds: of values, as in numpy's `dtype.kind`; "O" for text of any length.
+
+    Raises:
+        ValueError: there is no such data set.
+    """
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        raise ValueError(f"no data set {name!r} in the file itself")
+    found = own(file[name])
+    if found.shape is None or found.ndim != dimensions or found.dtype.kind not in kinds:
+        needed = ("", "one dimension", "two dimensions", "three dimensions")[dimensions]
+        raise ValueError(f"{name!r} has {needed}, here {found.dtype} of shape {found.shape}")
+    return found
+
+
+def own(found: h5py.HLObject) -> h5py.Dataset:
+    """The same, if it is a data set whose values lie in its file.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not isinstance(found, h5py.Dataset):
+        raise ValueError(f"{found.name!r} is no data set")
+    if found.external or found.is_virtual:
+        raise ValueError(f"the values of {found.name!r} lie in other files")
+    return found
+
+
+def texts(file: h5py.File, name: str) -> npt.NDArray[np.object_]:
+    """The texts `(N,)` of a data set, as `str`.
+
+    Raises:
+        ValueError: there is no such data set, or it holds something else.
+    """
+    found = dataset(file, name, 1, "OS")
+    if h5py.check_string_dtype(found.dtype) is None:
+        raise ValueError(f"{name!r} holds no texts")
+    values: npt.NDArray[np.object_] = found.asstr()[:]
+    return values

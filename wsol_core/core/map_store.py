@@ -5,7 +5,7 @@ when it is whole.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from wsol_core.core.errors import InputError
-from wsol_core.core.hdf5 import Sink, new_file
+from wsol_core.core.files import Sink
+from wsol_core.core.hdf5 import dataset, new_file, texts
 
 CLASS_AGNOSTIC = -1
 IGNORE = 255
@@ -38,6 +39,22 @@ class Kind(Enum):
     def dtype(self) -> npt.DTypeLike:
         """The dtype on disk."""
         return np.float16 if self is Kind.SCORE else np.uint8
+
+    @property
+    def expected(self) -> str:
+        """The values that there may be, in words."""
+        words = {"score": "finite scores in [0, 1]", "labels": "whole numbers from 0 to 255", "mask": "0 or 1"}
+        return words.get(self.value, "0, 1 or 255")
+
+    def are_good(self, maps: npt.NDArray[Any]) -> bool:
+        """Whether maps of any shape have such values alone; NaN is none."""
+        if maps.size == 0:
+            return True
+        if self is Kind.SCORE or self is Kind.LABELS:
+            inside = bool(maps.min() >= 0 and maps.max() <= (1 if self is Kind.SCORE else IGNORE))
+            return inside and (self is Kind.SCORE or maps.dtype == np.uint8 or bool((maps == np.floor(maps)).all()))
+        good = (maps == 0) | (maps == 1)
+        return bool((good | (maps == IGNORE) if self is Kind.TRISTATE else good).all())
 
 
 class MapWriter:
@@ -75,29 +92,14 @@ class MapWriter:
             if key <= self._last:
                 raise ValueError(f"row {key} after {self._last}: rows come in the order of (image_id, label)")
             self._last = key
-        self._refuse_bad(image_ids, maps)
+        if not self._kind.are_good(maps):
+            bad = next(name for name, own in zip(image_ids, maps, strict=True) if not self._kind.are_good(own))
+            raise InputError(f"the map of image {bad!r} has values other than {self._kind.expected}")
         start, self._rows = self._rows, self._rows + len(image_ids)
-        for dataset, values in ((self._maps, maps), (self._ids, list(image_ids)), (self._labels, list(labels))):
-            dataset.resize(self._rows, axis=0)
+        for grown, values in ((self._maps, maps), (self._ids, list(image_ids)), (self._labels, list(labels))):
+            grown.resize(self._rows, axis=0)
             if len(image_ids):
-                dataset[start : self._rows] = values
-
-    def _refuse_bad(self, image_ids: Sequence[str], maps: npt.NDArray[Any]) -> None:
-        if self._kind is Kind.SCORE:
-            good = np.isfinite(maps) & (maps >= 0) & (maps <= 1)
-            expected = "finite scores in [0, 1]"
-        elif self._kind is Kind.LABELS:
-            good = (maps >= 0) & (maps <= IGNORE) & (maps == np.floor(maps))
-            expected = "whole numbers from 0 to 255"
-        else:
-            good = (maps == 0) | (maps == 1)
-            expected = "0 or 1"
-            if self._kind is Kind.TRISTATE:
-                good |= maps == IGNORE
-                expected = "0, 1 or 255"
-        bad = np.flatnonzero(~good.all(axis=(1, 2)))
-        if len(bad):
-            raise InputError(f"the map of image {image_ids[bad[0]]!r} has values other than {expected}")
+                grown[start : self._rows] = values
 
 
 @contextmanager
@@ -123,27 +125,47 @@ class MapStore:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            self._file = h5py.File(path, "r")
-            self.kind = Kind(self._file.attrs["kind"])
-            self.image_ids: npt.NDArray[np.object_] = self._file["image_id"].asstr()[:]
-            self.labels: npt.NDArray[np.int32] = self._file["label"][:]
-            self._maps: h5py.Dataset = self._file["maps"]
-        except (OSError, KeyError, ValueError, MemoryError) as error:
-            reason = f"not a readable map store ({error})"
-            raise InputError(f"{path}: {reason}; run the stage that makes it again") from error
+        with ExitStack() as stack:
+            try:
+                self._file = stack.enter_context(h5py.File(path, "r"))
+                self._read_header()
+            except (OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError) as error:
+                reason = f"not a readable map store ({error})"
+                raise InputError(f"{path}: {reason}; run the stage that makes it again") from error
+            stack.pop_all()
+
+    def _read_header(self) -> None:
+        self.kind = Kind(self._file.attrs["kind"])
+        self.image_ids = texts(self._file, "image_id")
+        self.labels: npt.NDArray[np.int32] = dataset(self._file, "label", 1, "i")[:]
+        self._maps = dataset(self._file, "maps", 3, "fu")
         self.shape: tuple[int, int] = self._maps.shape[1:]
+        if self._maps.dtype != self.kind.dtype:
+            raise ValueError(f"maps of {self._maps.dtype} in a store of the kind {self.kind.value}")
+        if not len(self.image_ids) == len(self.labels) == len(self._maps):
+            raise ValueError(f"{len(self._maps)} maps, {len(self.image_ids)} ids, {len(self.labels)} labels")
         self._row = {key: row for row, key in enumerate(zip(self.image_ids, self.labels.tolist(), strict=True))}
+        if len(self._row) < len(self.labels):
+            raise ValueError("two maps of one image and label")
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, rows: int | slice) -> npt.NDArray[np.float32]:
-        """Maps as float32: `(h, w)` for a row, `(B, h, w)` for a slice."""
+        """Maps as float32: `(h, w)` for a row, `(B, h, w)` for a slice.
+
+        Raises:
+            InputError: they are damaged, or have values that the kind has not.
+        """
         try:
-            return np.asarray(self._maps[rows], dtype=np.float32)
+            maps = np.asarray(self._maps[rows], dtype=np.float32)
         except (OSError, MemoryError) as error:
             raise InputError(f"{self.path}: damaged ({error}); run the stage that makes it again") from error
+        if not self.kind.are_good(maps):
+            name = self.image_ids[rows] if isinstance(rows, int) else f"one of {self.image_ids[rows][0]!r} and on"
+            wrong = f"the map of image {name} has values other than {self.kind.expected}"
+            raise InputError(f"{self.path}: {wrong}; run the stage that makes it again")
+        return maps
 
     def find(self, image_id: str, label: int = CLASS_AGNOSTIC) -> npt.NDArray[np.float32] | None:
         """The map of an image for `label`; its class-agnostic map if it has none for that label; else None."""

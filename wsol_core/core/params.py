@@ -17,9 +17,9 @@ PIPELINE = Path("dvc.yaml")
 
 
 class Block(BaseModel):
-    """A frozen block of parameters that refuses unknown keys; strings such as '1e-05' become numbers."""
+    """A frozen block of parameters that refuses unknown keys and what is not finite; texts like '1e-05' are numbers."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     def idle_fields(self) -> frozenset[str]:
         """Fields, also of nested blocks (`"training.resize"`), that say nothing beside the others' values."""

@@ -1,18 +1,29 @@
-"""Where a killed stage left off: a folder named by everything that decides the stage's result, deleted on success."""
+"""Where a killed stage left off: a folder named by everything that decides the stage's result, deleted on success.
+
+What nobody comes back for, as parameters were changed meanwhile, goes after `KEPT_DAYS` or by `wsol clean`.
+"""
 
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from wsol_core.core.errors import InputError
+from wsol_core.core.locks import lock
 from wsol_core.core.params import Block
 
 PROJECT = Path(__file__).resolve().parents[2]
 READ_WHOLE = 1 << 26
+NAME = re.compile(r".+-[0-9a-f]{32}")
+"""Of scratch folders; what is named otherwise beside them is not ours."""
+KEPT_DAYS = 30
+"""After its last change, until the next run of any stage removes a folder."""
 
 
 @contextmanager
@@ -24,16 +35,59 @@ def scratch_folder(
     Its name is a digest of the parameters, the seed, the precision that runs, the inputs and the project's code that is
     loaded, so that a crash resumes and any change starts afresh. Inputs of more than `READ_WHOLE` bytes, such as
     feature stores, are known by size and time instead of their bytes. It lies under `WSOL_SCRATCH` (default `.wsol`).
+
+    Raises:
+        InputError: another run has the folder.
     """
     digest = hashlib.blake2b(digest_size=16)
     described = {name: block.model_dump(mode="json") for name, block in params.items()}
     digest.update(json.dumps([described, seed, precision], sort_keys=True).encode())
     for path in (*inputs, *_loaded_code()):
         digest.update(_identity(path))
-    folder = Path(os.environ.get("WSOL_SCRATCH", ".wsol")) / f"{stage}-{digest.hexdigest()}"
+    folder = place() / f"{stage}-{digest.hexdigest()}"
+    if os.environ.get("RANK", "0") != "0":
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+        return
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        discard(folder, "not a folder")
+    clean(KEPT_DAYS)
     folder.mkdir(parents=True, exist_ok=True)
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
+    descriptor = lock(folder)
+    if descriptor is None:
+        raise InputError(f"{folder}: another run of {stage} goes on there; wait for its end, or stop it")
+    try:
+        yield folder
+        shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        os.close(descriptor)
+
+
+def place() -> Path:
+    """The folder of scratch folders: `WSOL_SCRATCH`, by default `.wsol`."""
+    return Path(os.environ.get("WSOL_SCRATCH") or ".wsol")
+
+
+def clean(days: float = 0) -> list[Path]:
+    """Remove the scratch folders that are not in use and were last changed `days` ago or before; returns them."""
+    removed = []
+    for folder in sorted(place().glob("*")):
+        if not NAME.fullmatch(folder.name) or folder.is_symlink() or not folder.is_dir():
+            continue
+        with suppress(FileNotFoundError):
+            latest = max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
+            descriptor = lock(folder) if latest <= time.time() - days * 86400 else None
+            if descriptor is not None:
+                shutil.rmtree(folder)
+                os.close(descriptor)
+                removed.append(folder)
+    return removed
+
+
+def discard(path: Path, reason: object) -> None:
+    """Remove what cannot be used of a scratch folder, and say so; what it held is computed again."""
+    print(f"warning: {path}: {' '.join(str(reason).split())}; it is computed again", file=sys.stderr)
+    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def _identity(path: Path) -> bytes:

@@ -14,11 +14,10 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from wsol_core.core.errors import InputError
-from wsol_core.core.files import atomic_path
+from wsol_core.core.files import atomic_path, atomic_path_of_many, remove_leftovers, temporary_folder, to_disk
 
 LIST = ".wsol-written.jsonl"
 
@@ -55,23 +54,30 @@ class WrittenFiles:
         self._done: set[str] = set()
 
     def check(self, names: Iterable[str]) -> None:
-        """Check that files may be written, by their paths below the folder.
+        """Check that files may be written, by their paths below the folder, and remove what killed runs left of them.
 
         Raises:
             InputError: a file would replace a user's file or an input, or something else is in its way.
         """
-        listed = self._read()
+        listed, names = self._read(), set(names)
         for name in (LIST, *sorted(names)):
             obstacle = self._obstacle(name)
             if obstacle is not None:
                 raise InputError(f"{obstacle}: is in the way of an output; move it, or choose another output")
             if name != LIST and os.path.lexists(self._folder / name):
                 self._check_existing(name, listed.get(name))
+        by_folder: dict[Path, set[str]] = {}
+        for path in (self._folder / name for name in names):
+            by_folder.setdefault(path.parent, set()).add(path.name)
+        for folder in filter(Path.is_dir, by_folder):
+            remove_leftovers(folder, by_folder[folder])
 
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
         """Yield a temporary path for one file, which must be checked before; it is put in place at the end."""
-        with atomic_path(self._folder / name) as temporary:
+        path = self._folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path_of_many(path) as temporary:
             yield temporary
             self._append({name: _digest(temporary)})
         self._done.add(name)
@@ -85,6 +91,7 @@ class WrittenFiles:
         paths = sorted(path for path in new.rglob("*") if path.is_file())
         hashes = {path.relative_to(new).as_posix(): _digest(path) for path in paths}
         self.check(hashes)
+        to_disk(new)
         if not self._folder.exists():
             (new / LIST).write_text(self._lines(hashes), encoding="utf-8")
             os.replace(new, self._folder)
@@ -190,10 +197,11 @@ def output_folder(
     """
     files = WrittenFiles(folder, writer, overwrite, inputs)
     files.check(sure)
-    beside = folder if folder.exists() else folder.parent
-    beside.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".wsol-", dir=beside) as temporary:
-        new = Path(temporary, "new")
+    beside = folder / "wsol-new" if folder.exists() else folder
+    beside.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(beside.parent, [beside.name])
+    with temporary_folder(beside) as temporary:
+        new = temporary / "new"
         new.mkdir()
         yield new
         files.replace(new)

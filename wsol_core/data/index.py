@@ -79,8 +79,15 @@ def read_index(path: Path) -> ImageIndex:
     Raises:
         InputError: the file is missing or damaged.
     """
-    table, metadata = read_table(path)
-    return ImageIndex(table, tuple(metadata["classes"]), metadata["name"], metadata["source"])
+    table, metadata = read_table(path, INDEX_COLUMNS)
+    classes, name, source = (metadata.get(key) for key in ("classes", "name", "source"))
+    if (
+        not (isinstance(name, str) and isinstance(source, str) and isinstance(classes, list))
+        or not all(isinstance(each, str) for each in classes)
+        or not table["image_id"].is_unique
+    ):
+        raise InputError(f"{path}: not an image index; run the stage that makes it again")
+    return ImageIndex(table, tuple(classes), name, source)
 
 
 def write_annotations(path: Path, annotations: pd.DataFrame) -> None:
@@ -96,5 +103,9 @@ def write_annotations(path: Path, annotations: pd.DataFrame) -> None:
 
 
 def read_annotations(path: Path) -> pd.DataFrame:
-    """Read what `write_annotations` wrote. Only evaluation, oracle and report stages may call this."""
-    return read_table(path)[0]
+    """Read what `write_annotations` wrote. Only evaluation, oracle and report stages may call this.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    return read_table(path, ANNOTATION_COLUMNS)[0]

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wsol_core.core.errors import InputError, run_stage
-from wsol_core.core.files import atomic_path
+from wsol_core.core.written_files import output_file
 from wsol_core.datasets.composition import read_picture
 
 Picture = npt.NDArray[np.uint8]
@@ -76,9 +76,9 @@ def _tile(picture: Picture, boxes: list[tuple[list[int], int]], height: int) -> 
 
 
 def main() -> None:
-    """Write the sheet of the rendered demo's test split."""
-    sheet = draw_sheet(Path("data/rendered"), "test", columns=9, skip=6, height=140)
-    with atomic_path(Path("docs/pictures/demo.jpg")) as temporary:
+    """Write the sheet of the rendered demo's test split; a picture that was changed by hand stops it."""
+    with output_file(Path("docs/pictures/demo.jpg"), inputs=[Path("data")]) as temporary:
+        sheet = draw_sheet(Path("data/rendered"), "test", columns=9, skip=6, height=140)
         temporary.write_bytes(cv2.imencode(".jpg", sheet[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes())
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from wsol_core.core.files import read_table
+from wsol_core.core.files import SCORED_BOXES, read_table
 from wsol_core.core.oracle_names import refuse_hidden_oracle
 from wsol_core.core.params import seed
 from wsol_core.data.index import ImageIndex, read_index
@@ -35,7 +35,7 @@ def fit_detector(name: str, entry: DetectorEntry) -> None:
             filter exempts an unknown class, or the features are not those of the proposals.
     """
     refuse_hidden_oracle(name, entry.learns_from)
-    index, table = read_index(Path(INDEX)), read_table(Path(entry.learns_from))[0]
+    index, table = read_index(Path(INDEX)), read_table(Path(entry.learns_from), SCORED_BOXES)[0]
     targets = proposal_targets(table, len(index.classes), entry.network.max_proposals)
     inputs = sorted({Path(INDEX), Path(entry.sees), Path(entry.learns_from)})
     if isinstance(entry.network, DetectorParams):

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from wsol_core.core.boxes import Boxes
 from wsol_core.core.errors import InputError
-from wsol_core.core.hdf5 import new_file
+from wsol_core.core.hdf5 import dataset, new_file, texts
 from wsol_core.core.params import Block
 from wsol_core.data.index import ImageIndex
 from wsol_core.detection.box_tensors import solid
@@ -177,12 +177,12 @@ class ProposalFeatureStore:
         self._path = path
         try:
             self._file = h5py.File(path, "r")
-            self._table: h5py.Dataset = self._file["features"]
-            ids, counts = self._file["image_id"].asstr()[:], self._file["count"][:].tolist()
+            self._table = dataset(self._file, "features", 2, "f")
+            ids, counts = texts(self._file, "image_id"), dataset(self._file, "count", 1, "i")[:].tolist()
             rows, self.width = self._table.shape
             ends = list(accumulate(counts))
             self._place = {name: (end - count, end) for name, count, end in zip(ids, counts, ends, strict=True)}
-            if sum(counts) != rows:
+            if sum(counts) != rows or min(counts, default=0) < 0:
                 raise ValueError(f"{rows} rows for {sum(counts)} proposals")
         except (OSError, KeyError, ValueError, TypeError, AttributeError, MemoryError) as error:
             reason = f"not a readable store of proposal features ({error})"

@@ -7,7 +7,7 @@ from typing import TypeVar
 from torch import nn
 
 from wsol_core.core.errors import InputError
-from wsol_core.core.files import read_table, write_table
+from wsol_core.core.files import SCORED_BOXES, read_table, write_table
 from wsol_core.core.params import Block
 from wsol_core.data.index import read_index
 from wsol_core.detection.detector import DetectorParams, build
@@ -34,7 +34,7 @@ def write_detections(name: str, entry: DetectorEntry) -> None:
             has a proposal; or the features are not those of the proposals.
     """
     path, index = Path(f"data/models/{name}.safetensors"), read_index(Path(INDEX))
-    proposals = read_table(Path(PROPOSALS))[0]
+    proposals = read_table(Path(PROPOSALS), SCORED_BOXES)[0]
     if isinstance(entry, ImageDetectorEntry):
         detector = rebuild_detector(path, index.classes, DetectorParams, build)
         found = detect_in_images(detector, index, proposals, entry.detect)

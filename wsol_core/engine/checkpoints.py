@@ -36,13 +36,20 @@ def save_checkpoint(
     classes: Sequence[str] = (),
     precision: str = "32-true",
 ) -> None:
-    """Write a `Checkpoint`; its metadata also holds the precision that ran and the versions of torch and timm."""
+    """Write a `Checkpoint`; its metadata also holds the precision that ran and the versions of torch and timm.
+
+    Raises:
+        OSError: it could not be written (a full disk).
+    """
     versions = {name: version(name) for name in ("torch", "timm")}
     about = {"config": config, "classes": list(classes), "precision": precision, "versions": versions}
     metadata = json.dumps(about, sort_keys=True)
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_path(path) as temporary:
-        save_file(contiguous, temporary, {"wsol": metadata})
+        try:
+            save_file(contiguous, temporary, {"wsol": metadata})
+        except SafetensorError as error:
+            raise OSError(f"{path}: not written ({error})") from error
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -17,7 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from wsol_core.core.errors import InputError
-from wsol_core.core.hdf5 import new_file
+from wsol_core.core.hdf5 import dataset, new_file, texts
 from wsol_core.data.index import ImageIndex
 from wsol_core.data.loading import SquashedImages, image_batches
 from wsol_core.engine.features import FeatureParams, FrozenBackbone, Shape, frozen_backbone, pack, view_of
@@ -127,8 +127,8 @@ class FeatureStore:
     def _read_header(self) -> None:
         self.params = FeatureParams.model_validate_json(self._file.attrs["params"])
         self.shapes: tuple[Shape, ...] = tuple((int(c), int(h), int(w)) for c, h, w in self._file.attrs["shapes"])
-        self.image_ids: list[str] = self._file["image_id"].asstr()[:].tolist()
-        self._rows: h5py.Dataset | None = self._file["rows"] if self.params.store == "always" else None
+        self.image_ids: list[str] = texts(self._file, "image_id").tolist()
+        self._rows = dataset(self._file, "rows", 3, "f") if self.params.store == "always" else None
         shape = (len(self.image_ids), *self.row_shape)
         if self._rows is not None and (self._rows.shape, self._rows.dtype) != (shape, np.float16):
             raise ValueError(f"rows {self._rows.shape} {self._rows.dtype} in place of {shape} float16")

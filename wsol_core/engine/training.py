@@ -3,13 +3,14 @@
 A killed run continues from its last checkpoint with the same result, bit by bit, as an undisturbed one.
 """
 
+import copy
 import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from wsol_core.core.errors import InputError
-from wsol_core.core.files import write_csv
+from wsol_core.core.files import Sink, atomic_path, write_csv
+from wsol_core.core.scratch import discard
 from wsol_core.data.loading import Batch, Pairs, training_batches
 from wsol_core.engine.features import in_fast_layout
 from wsol_core.engine.training_params import FitParams, OptimizerParams, rate_factor
@@ -63,7 +65,7 @@ class Trainer:
         optimizer = create_optimizer(parameter_groups(model, params), params.optimizer)
         self._fabric, self._loss, self._params, self._seed = fabric, loss, params, seed
         self._checkpoint = folder / "checkpoint.pt"
-        self._pause = 60 * float(os.environ.get("WSOL_CHECKPOINT_MINUTES", "5"))
+        self._pause = 60 * checkpoint_minutes()
         self.model, self._optimizer = fabric.setup(model, optimizer)
         self._state: dict[str, Any] = {"epoch": 0, "step": 0, "total": 0.0, "seen": 0, "history": []}
 
@@ -171,26 +173,53 @@ class Trainer:
 
     def _save(self) -> None:
         if self._fabric.is_global_zero:
-            temporary = self._checkpoint.with_suffix(".tmp")
             content = {
                 "model": self.model.state_dict(),
                 "optimizer": self._optimizer.state_dict(),
                 "state": self._state,
             }
-            torch.save(content, temporary)
-            os.replace(temporary, self._checkpoint)
+            with atomic_path(self._checkpoint) as temporary, Sink(temporary, "w+") as sink:
+                torch.save(content, sink)
+                sink.check()
         self._fabric.barrier()
 
     def _resume(self) -> None:
-        content = None
-        with suppress(FileNotFoundError):
+        """Go on from the checkpoint; a damaged one is discarded."""
+        if not os.path.lexists(self._checkpoint):
+            return
+        before = copy.deepcopy(self.model.state_dict())
+        try:
+            with ZipFile(self._checkpoint) as records:
+                if damaged := records.testzip():
+                    raise ValueError(f"damaged at {damaged}")
             content = torch.load(self._checkpoint, map_location=self._fabric.device, weights_only=True)
-        if content is not None:
+            state = {key: content["state"][key] for key in self._state}
             self.model.load_state_dict(content["model"])
             self._optimizer.load_state_dict(content["optimizer"])
-            self._state = content["state"]
-            if not self._fabric.is_global_zero:
-                self._state |= {"total": 0.0, "seen": 0.0}
+        except Exception as error:  # a damaged file can raise anything inside a decoder
+            self.model.load_state_dict(before)
+            if self._fabric.is_global_zero:
+                discard(self._checkpoint, f"not a readable checkpoint ({error})")
+            return
+        self._state = state
+        if not self._fabric.is_global_zero:
+            self._state |= {"total": 0.0, "seen": 0.0}
+
+
+def checkpoint_minutes() -> float:
+    """Minutes between two checkpoints within an epoch: `WSOL_CHECKPOINT_MINUTES`, by default 5.
+
+    Raises:
+        InputError: it is not a number from 0 up.
+    """
+    value = os.environ.get("WSOL_CHECKPOINT_MINUTES") or "5"
+    try:
+        minutes = float(value)
+    except ValueError:
+        minutes = math.nan
+    if not 0 <= minutes < math.inf:
+        raise InputError(f"WSOL_CHECKPOINT_MINUTES={value}: not a number of minutes from 0 up")
+    return minutes
 
 
 def write_loss_curve(path: Path, history: pd.DataFrame) -> None:

@@ -177,10 +177,18 @@ class NetworkParams(LearningParams):
         return self.model_copy(update={"backbone": bare, "features": features})
 
     def create_backbone(self, output_stride: int = 32) -> Backbone:
-        """The backbone: as a whole and to be trained, or the frozen one of the features."""
+        """The backbone: as a whole and to be trained, or the frozen one of the features.
+
+        Raises:
+            InputError: it cannot be had, or has not the levels that are read.
+        """
         if self.features is not None:
-            return frozen_backbone(self.features)
-        return create_backbone(self.backbone, output_stride)
+            backbone: Backbone = frozen_backbone(self.features)
+        else:
+            backbone = create_backbone(self.backbone, output_stride)
+        for level in self.levels_read:
+            backbone.check_level(level)
+        return backbone
 
     @property
     def index(self) -> str:

@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from wsol_core.core.errors import InputError
-from wsol_core.external.command import one_line_errors
+from wsol_core.core.errors import InputError, one_line_errors
 
 app = typer.Typer(no_args_is_help=True, help="Take results elsewhere: boxes and masks of any stage, trained models.")
 

@@ -23,7 +23,7 @@ from wsol_core.core.regions import Scale, rescale, upsample
 from wsol_core.data.index import ImageIndex, read_index
 from wsol_core.export.coco import ClassMask
 from wsol_core.export.results import OBJECT, chosen_images, find_result, own_labels
-from wsol_core.localization.localize import LocalizeParams, Threshold, read_calibration
+from wsol_core.localization.localize import LocalizeParams, Threshold, check_chosen, read_calibration
 from wsol_core.visualization.class_colours import COLOURS
 from wsol_core.visualization.pictures import stretch
 
@@ -77,6 +77,7 @@ def read_masks(set_name: str, source: str, splits: Sequence[str] = (), threshold
     Raises:
         InputError: there is no such result, it is damaged, or score maps have no threshold.
     """
+    check_chosen(threshold)
     folder = Path("data", set_name)
     index = read_index(folder / "index.parquet")
     images = chosen_images(index, splits)

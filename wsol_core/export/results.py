@@ -93,6 +93,8 @@ def read_boxes(
     Raises:
         InputError: there is no such table, or it is no table of boxes, or of images that are not in the index.
     """
+    if not 0 <= min_score <= 1:
+        raise InputError(f"--min-score {min_score:g}: must lie in [0, 1]")
     folder = Path("data", set_name)
     index = read_index(folder / "index.parquet")
     path = find_result(folder, source, ("boxes/{}.parquet", "detections/{}.parquet", "{}.parquet"))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wsol_core.core.errors import InputError, fail
+from wsol_core.core.errors import InputError, one_line_errors
 
 if TYPE_CHECKING:
     from wsol_core.external.report import Outcome
@@ -180,12 +180,3 @@ def _evaluation(out: Path, overwrite: bool, inputs: Sequence[Path | None]) -> It
             raise InputError(f"--out {out}: must end in .json")
         WrittenFiles(out.parent, out.name, overwrite, given).check([out.name])
         yield _Evaluation(out, overwrite, given, stack)
-
-
-@contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Bad input, a full disk or a missing permission becomes one line and exit code 1."""
-    try:
-        yield
-    except (InputError, OSError) as error:
-        fail(error)

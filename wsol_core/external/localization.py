@@ -6,12 +6,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from wsol_core.core.errors import InputError
 from wsol_core.external.checked_boxes import left_out_tables
 from wsol_core.external.ground_truth import Truth
 from wsol_core.external.maps_pass import MapsPass
 from wsol_core.external.report import Outcome
 from wsol_core.external.score_maps import ScoreMaps
+from wsol_core.localization.localize import check_chosen
 from wsol_core.metrics.errors import ERROR_TYPES, SIZE_EDGES, error_types, shares_of_types, size_bins
 from wsol_core.metrics.localization import (
     BINS,
@@ -66,8 +66,7 @@ def evaluate_maps(maps: ScoreMaps, truth: Truth, threshold: float | None, ranked
     Raises:
         InputError: see `MapsPass`; or the threshold is not in [0, 1).
     """
-    if threshold is not None and not 0 <= threshold < 1:
-        raise InputError(f"threshold {threshold:g}: must lie in [0, 1)")
+    check_chosen(threshold)
     run = MapsPass(maps, truth, threshold)
     figures: Figures = {"threshold": threshold} | dict.fromkeys((*BOX_KEYS, *PIXEL_KEYS))
     notes: Notes = dict.fromkeys(ORACLES, ORACLE)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from wsol_core.core.errors import InputError
+from wsol_core.core.hdf5 import dataset
 from wsol_core.core.map_store import CLASS_AGNOSTIC, Kind
 from wsol_core.data.paths import image_id, is_inside, walk
 
@@ -160,18 +161,15 @@ class _FileMaps:
     def __init__(self, path: Path, file: h5py.File) -> None:
         self.place = path
         try:
-            datasets = {name: _stored(file, name) for name in ("maps", "image_id", "label") if name in file}
-            self._maps = datasets["maps"]
-            ids, shape = datasets["image_id"], self._maps.shape
-            if ids.ndim != 1 or ("label" in datasets and datasets["label"].ndim != 1):
-                raise ValueError("image_id and label have one dimension")
+            self._maps = dataset(file, "maps", 3, "fiub")
+            ids, shape = dataset(file, "image_id", 1, "OSiu"), self._maps.shape
             names = (ids.asstr()[:] if h5py.check_string_dtype(ids.dtype) else ids[:].astype(str)).tolist()
-            labels = datasets["label"][:].tolist() if "label" in datasets else [CLASS_AGNOSTIC] * len(names)
+            labels = dataset(file, "label", 1, "iu")[:].tolist() if "label" in file else [CLASS_AGNOSTIC] * len(names)
         except Exception as error:  # a broken file can raise anything inside HDF5
             raise InputError(f"{path}: needs the datasets maps (M, h, w) and image_id (M,) ({error})") from error
         if file.attrs.get("kind") == Kind.TRISTATE.value:
             raise InputError(f"{path}: tri-state labels, not score maps")
-        if len(shape) != 3 or shape[0] != len(names) or len(labels) != len(names):
+        if shape[0] != len(names) or len(labels) != len(names):
             raise InputError(f"{path}: maps of shape {shape} for {len(names)} image_id and {len(labels)} label")
         self._rows: dict[str, dict[int, int]] = {}
         for row, (name, label) in enumerate(zip(names, labels, strict=True)):
@@ -191,13 +189,3 @@ class _FileMaps:
         except Exception as error:  # a broken file can raise anything inside HDF5
             raise InputError(f"{self.place}: damaged at image {name!r} ({error})") from error
         return checked(raw, f"{self.place}: image {name!r}")
-
-
-def _stored(file: h5py.File, name: str) -> h5py.Dataset:
-    """A dataset that lies in the file itself: what a link or a virtual dataset names may be any file of the machine."""
-    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-        raise ValueError(f"{name} is a link")
-    dataset = file[name]
-    if isinstance(dataset, h5py.Dataset) and (dataset.external or dataset.is_virtual):
-        raise ValueError(f"{name} lies in another file")
-    return dataset

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from wsol_core.core.errors import InputError
-from wsol_core.core.files import read_table
+from wsol_core.core.files import BOXES, read_table
 from wsol_core.core.map_store import MapStore
 from wsol_core.core.texts import parse_yaml, read_text
 from wsol_core.data.index import ImageIndex, read_index
@@ -58,10 +58,15 @@ def rows_of(path: Path, image_id: str) -> pd.DataFrame:
     """The rows of one image in a table too large to keep.
 
     Raises:
+        FileNotFoundError: it has gone.
         InputError: the file is no readable table.
     """
     try:
         rows: pd.DataFrame = pq.read_table(path, filters=[("image_id", "=", image_id)]).to_pandas()
+        if missing := {*BOXES, "label"} - set(rows.columns):
+            raise pa.ArrowInvalid(f"no column {min(missing)!r}")
+    except FileNotFoundError:
+        raise
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path.name}: not a readable table ({error}); run the stage that makes it again") from error
     return rows

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable
 from importlib.resources import files
 from ipaddress import ip_address
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -115,7 +117,8 @@ def create_app(inspection: Inspection, host: str = "127.0.0.1") -> Starlette:
     for name, (model, draw, kind) in pictures.items():
         routes.append(Route(f"/{name}", _answer(model, draw, kind), methods=["GET"]))
     app = Starlette(
-        routes=routes, exception_handlers={RefusalError: _refuse, InputError: _fail, HTTPException: _unknown}
+        routes=routes,
+        exception_handlers={RefusalError: _refuse, InputError: _fail, OSError: _vanished, HTTPException: _unknown},
     )
     app.add_middleware(Guard, host=host)
     return app
@@ -142,7 +145,14 @@ def serve(inspection: Inspection, host: str, port: int) -> None:
     if not is_loopback(host):
         print("anybody who reaches this address can look at the images", file=sys.stderr, flush=True)
     config = uvicorn.Config(create_app(inspection, host), log_level="warning", server_header=False, ws="none")
-    uvicorn.Server(config).run(sockets=[listening])
+    _Server(config).run(sockets=[listening])
+
+
+class _Server(uvicorn.Server):
+    """Ends in good order at Ctrl+C or SIGTERM, at once when it is said twice."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        self.force_exit, self.should_exit = self.should_exit, True
 
 
 def _page_file(name: str) -> Callable[[Request], Response]:
@@ -171,6 +181,11 @@ async def _refuse(_: Request, error: Exception) -> Response:
 
 async def _fail(_: Request, error: Exception) -> Response:
     return _line(str(error), 500)
+
+
+async def _vanished(_: Request, error: Exception) -> Response:
+    name = Path(str(error.filename)).name if isinstance(error, OSError) and error.filename else "a file"
+    return _line(f"{name}: no longer there, or not readable; a stage may be running: load the page again", 500)
 
 
 async def _unknown(_: Request, error: Exception) -> Response:

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from wsol_core.core.boxes import BOX_COLUMNS
 from wsol_core.core.errors import InputError
-from wsol_core.core.files import read_table
+from wsol_core.core.files import SCORED_BOXES, read_table
 from wsol_core.core.map_store import Kind, MapStore
 from wsol_core.core.params import Block
 from wsol_core.core.regions import GridBox, Scale, largest_component_box
@@ -117,7 +117,7 @@ def _given(threshold: Threshold) -> Calibration:
 
 def _pseudo_boxes(path: Path, index: ImageIndex) -> pd.DataFrame:
     if path.suffix != ".h5":
-        return read_table(path)[0]
+        return read_table(path, SCORED_BOXES)[0]
     with MapStore(path) as labels:
         return label_boxes(labels, index)
 

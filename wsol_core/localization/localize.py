@@ -46,14 +46,21 @@ class Threshold:
     """Where a method's maps are cut, as `calibrate` chose it.
 
     Attributes:
-        value: in [0, 1).
+        value: in [0, 1]; at 1 nothing is cut out.
         scale: what is held against it, see `regions.rescale`.
         calibrated_by: what it was chosen by, see `calibrate.MethodParams`.
+
+    Raises:
+        InputError: the value lies elsewhere, or is no number.
     """
 
     value: float
     scale: Scale = "value"
     calibrated_by: CalibratedBy = "pseudo_boxes"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.value <= 1:
+            raise InputError(f"threshold {self.value:g}: must lie in [0, 1)")
 
 
 @dataclass(frozen=True)
@@ -135,6 +142,16 @@ def sweep(
     return ious
 
 
+def check_chosen(threshold: float | None) -> None:
+    """Check a threshold that somebody chose; None for none.
+
+    Raises:
+        InputError: it is not in [0, 1).
+    """
+    if threshold is not None and not 0 <= threshold < 1:
+        raise InputError(f"threshold {threshold:g}: must lie in [0, 1)")
+
+
 def read_calibration(path: Path) -> Threshold:
     """The threshold that `calibrate` wrote: a JSON file `{"threshold": .., "scale": .., "calibrated_by": ..}`.
 
@@ -146,7 +163,7 @@ def read_calibration(path: Path) -> Threshold:
         return _THRESHOLD.validate_python({
             "value": found["threshold"], "scale": found["scale"], "calibrated_by": found["calibrated_by"]
         })  # fmt: skip
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, InputError) as error:
         raise InputError(f"{path}: no threshold in it ({error}); run calibrate again") from error
 
 

@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from wsol_core.core.errors import InputError
-from wsol_core.external.command import one_line_errors
+from wsol_core.core.errors import InputError, one_line_errors
 
 
 def predict(
@@ -70,7 +69,8 @@ def predict(
             else Predictor.of_method(str(method), device, threshold, components)
         )
         predictor.max_pixels = max_pixels or predictor.max_pixels
-        inputs = [*(source.path for source in found.sources), *([] if model is None else [model])]
+        of_network = [Path("data"), Path("params.yaml")] if model is None else [model]
+        inputs = [*(source.path for source in found.sources), *of_network]
         outputs = Outputs(out, predictor, overwrite, inputs)
         done = predict_files(predictor, found, outputs, batch, lambda line: tqdm.write(line, file=sys.stderr))
     boxes = sum(len(record["boxes"]) for record in done.records)

@@ -6,7 +6,7 @@ from wsol_core.core.errors import InputError, nearest
 from wsol_core.core.params import PARAMS, content, load
 from wsol_core.engine.inference import InferenceParams
 from wsol_core.engine.recipe import load_entry
-from wsol_core.localization.localize import LocalizeParams, Threshold, read_calibration
+from wsol_core.localization.localize import LocalizeParams, Threshold, check_chosen, read_calibration
 from wsol_core.prediction.model_file import ModelCard, read_metadata
 
 
@@ -61,8 +61,7 @@ def with_threshold(card: ModelCard, threshold: float | None) -> ModelCard:
     """
     if threshold is None:
         return card
-    if not 0 <= threshold < 1:
-        raise InputError(f"threshold {threshold:g}: must lie in [0, 1)")
+    check_chosen(threshold)
     return card.model_copy(update={"threshold": threshold})
 
 

@@ -15,6 +15,7 @@ from scipy.io import loadmat
 
 from wsol_core.core.boxes import Boxes, from_inclusive, from_xywh
 from wsol_core.core.errors import InputError
+from wsol_core.core.hdf5 import own
 from wsol_core.core.params import Block
 from wsol_core.data.index import ImageIndex
 from wsol_core.proposals.selection import distinct, join, proposal_rows
@@ -132,7 +133,10 @@ def _refuse_fatal(file: Path) -> None:
 def _load_7_3(file: Path, names: tuple[str, ...]) -> dict[str, Array]:
     """Numbers, and cells of numbers and of texts; MATLAB's arrays are stored the other way round."""
     with h5py.File(file, "r") as content:
-        return {name: _value(content, content[name]) for name in names if name in content}
+        links = {name: content.get(name, getlink=True) for name in names if name in content}
+        if outside := [name for name, link in links.items() if not isinstance(link, h5py.HardLink)]:
+            raise ValueError(f"{outside[0]} is a link")
+        return {name: _value(content, own(content[name])) for name in links}
 
 
 def _value(file: h5py.File, dataset: h5py.Dataset) -> Array:
@@ -143,7 +147,7 @@ def _value(file: h5py.File, dataset: h5py.Dataset) -> Array:
         return values if not dataset.attrs.get("MATLAB_empty") else np.zeros((0, 4))
     cells = np.empty(dataset.shape, dtype=object)
     for place in np.ndindex(dataset.shape):
-        cells[place] = _value(file, file[dataset[place]])
+        cells[place] = _value(file, own(file[dataset[place]]))
     return cells
 
 

@@ -2,6 +2,7 @@
 
 import ctypes
 import hashlib
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -14,9 +15,10 @@ from tqdm import tqdm
 
 from wsol_core.core.boxes import Boxes, from_xywh
 from wsol_core.core.errors import InputError
-from wsol_core.core.files import read_table, write_table
+from wsol_core.core.files import SCORED_BOXES, read_table, write_table
 from wsol_core.core.parallel import in_processes
 from wsol_core.core.params import Block
+from wsol_core.core.scratch import discard
 from wsol_core.data.images import decode
 from wsol_core.data.index import ImageIndex
 from wsol_core.proposals.selection import distinct, join, proposal_rows
@@ -55,7 +57,7 @@ def search_proposals(index: ImageIndex, params: SearchParams, scratch: Path) -> 
         scratch / f"{start:08d}.parquet": table.iloc[start : start + IMAGES_PER_PART]
         for start in range(0, len(table), IMAGES_PER_PART)
     }
-    missing = {path: images for path, images in parts.items() if not path.exists()}
+    missing = {path: images for path, images in parts.items() if not _is_done(path, images)}
     done = len(table) - sum(map(len, missing.values()))
     work = ((images, root, params, path) for path, images in missing.items())
     with tqdm(total=len(table), initial=done, desc="selective search", unit="image", disable=None) as bar:
@@ -91,6 +93,21 @@ def selective_search(image: npt.NDArray[np.uint8], params: SearchParams, seed: i
     factors = np.tile(np.array([width / small[0], height / small[1]], dtype=np.float32), 2)
     boxes: Boxes = np.rint(from_xywh(search.process()) * factors)
     return boxes
+
+
+def _is_done(path: Path, images: pd.DataFrame) -> bool:
+    """Whether the boxes of some images are there; a damaged part is discarded."""
+    if not os.path.lexists(path):
+        return False
+    try:
+        table, _ = read_table(path, SCORED_BOXES)
+        expected = proposal_rows("", np.empty((0, 4), dtype=np.float32))
+        if list(table.columns) != list(expected.columns) or not table["image_id"].isin(images["image_id"]).all():
+            raise InputError("not the boxes of these images")
+    except InputError as error:
+        discard(path, error)
+        return False
+    return True
 
 
 def _search_part(images: pd.DataFrame, root: Path, params: SearchParams, output: Path) -> None:

@@ -5,11 +5,11 @@ from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from wsol_core.core import params
 from wsol_core.core.errors import InputError
-from wsol_core.core.files import atomic_path, read_table
+from wsol_core.core.files import SCORED_BOXES, atomic_path, read_table
 from wsol_core.core.map_store import MapStore
 from wsol_core.core.params import Block
 from wsol_core.data.class_masks import ClassMasks
@@ -53,7 +53,7 @@ class _Network(_Part):
 
 
 class _Filter(_Part):
-    threshold: float
+    threshold: float = Field(ge=0, le=1)
 
 
 class _DetectorNetwork(_Part):
@@ -116,7 +116,7 @@ class _Sheets:
     def objectness(self, methods: tuple[str, ...]) -> Iterator[Sheet]:
         """For each method its map and the proposals that it scores highest."""
         for name in methods:
-            proposals, _ = read_table(self._data / "objectness" / f"{name}.parquet")
+            proposals, _ = read_table(self._data / "objectness" / f"{name}.parquet", SCORED_BOXES)
             columns = {
                 "image": draw_image,
                 name: self._draw_output(name),
@@ -129,7 +129,7 @@ class _Sheets:
         annotations = read_annotations(self._data / "truth/annotations.parquet")
         networks = {name: params.load(_Network, f"networks.{name}") for name in params.names("networks")}
         maps = {name: self._draw_output(name) for name in methods}
-        boxes = {name: read_table(self._data / "boxes" / f"{name}.parquet")[0] for name in methods}
+        boxes = {name: read_table(self._data / "boxes" / f"{name}.parquet", SCORED_BOXES)[0] for name in methods}
         columns = self._steps(maps, networks)
         for name in methods[-1:]:
             columns["box (red), truth (green)"] = draw_result(boxes[name], annotations)
@@ -161,21 +161,21 @@ class _Sheets:
     def detections(self) -> Iterator[Sheet]:
         """All detectors side by side, and what each one's filter keeps."""
         detectors = {name: params.load(_Detector, f"detectors.{name}") for name in params.names("detectors")}
-        boxes = {name: read_table(self._data / "detections" / f"{name}.parquet")[0] for name in detectors}
+        boxes = {name: read_table(self._data / "detections" / f"{name}.parquet", SCORED_BOXES)[0] for name in detectors}
         if boxes:
             annotations = read_annotations(self._data / "truth/annotations.parquet")
             yield "detections", detections(self._report, boxes, annotations)
         for name, entry in detectors.items():
             if entry.network.filter:
                 path = Path(entry.learns_from)
-                proposals, _ = read_table(path)
+                proposals, _ = read_table(path, SCORED_BOXES)
                 draw = self._draw_scoring(path.stem)
                 yield f"{name}-filter", filtered(self._report, proposals, entry.network.filter.threshold, draw)
 
     def _steps(self, maps: dict[str, Draw], networks: dict[str, _Network]) -> dict[str, Draw]:
         """A column per step; pseudo labels stand before the maps of the first network that learns from them."""
         columns: dict[str, Draw] = {"image": draw_image}
-        columns["pseudo box"] = draw_boxes(read_table(self._data / "pseudo_boxes.parquet")[0], BLUE)
+        columns["pseudo box"] = draw_boxes(read_table(self._data / "pseudo_boxes.parquet", SCORED_BOXES)[0], BLUE)
         for name, draw in maps.items():
             labels = Path(networks[name].learns_from if name in networks else "")
             if labels.parent.name == "targets" and labels.stem not in columns:

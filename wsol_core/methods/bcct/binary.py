@@ -93,7 +93,9 @@ def build_features(params: GradientParams) -> FeatureNet:
 
 def frozen_backbone(backbone: BackboneParams, params: AnswerParams) -> Backbone:
     """The backbone with its weights and the statistics of its batch normalisation as they are."""
-    return create_backbone(backbone.model_copy(update={"frozen_batch_norm": True}), params.output_stride)
+    found = create_backbone(backbone.model_copy(update={"frozen_batch_norm": True}), params.output_stride)
+    found.check_level(params.level)
+    return found
 
 
 def binary_loss(model: nn.Module, batch: Batch) -> Tensor:

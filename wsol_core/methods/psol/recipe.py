@@ -3,7 +3,7 @@
 from functools import partial
 from pathlib import Path
 
-from wsol_core.core.files import read_table
+from wsol_core.core.files import SCORED_BOXES, read_table
 from wsol_core.data.index import ImageIndex
 from wsol_core.engine.inference import Predict
 from wsol_core.engine.recipe import MapRecipe
@@ -26,7 +26,7 @@ class PsolRecipe(MapRecipe[PsolParams]):
     def targets(self, params: PsolParams, index: ImageIndex) -> Targets:
         """The pseudo boxes of `learns_from`."""
         del index
-        return partial(relative_boxes, read_table(Path(params.learns_from))[0])
+        return partial(relative_boxes, read_table(Path(params.learns_from), SCORED_BOXES)[0])
 
     def loss(self, params: PsolParams, index: ImageIndex) -> Loss:
         """Squared error."""

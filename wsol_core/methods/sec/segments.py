@@ -4,6 +4,7 @@ Probabilities are resized to the image, a dense CRF draws them to its edges, and
 A folder of PNG files, the size of the images, 0 background and 1 + label on a class, as VOC's, that any tool can read.
 """
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,11 +19,12 @@ from tqdm import tqdm
 
 from wsol_core.core.crf_params import FLOOR, CRFParams
 from wsol_core.core.errors import InputError
-from wsol_core.core.files import atomic_path
+from wsol_core.core.files import atomic_path, atomic_path_of_many, remove_leftovers
 from wsol_core.core.map_store import CLASS_AGNOSTIC, IGNORE, MapStore
 from wsol_core.core.parallel import in_processes
 from wsol_core.core.params import Block
 from wsol_core.core.regions import upsample
+from wsol_core.core.scratch import discard
 from wsol_core.data.images import Picture, decode
 from wsol_core.data.index import ImageIndex
 from wsol_core.refinement.crf import library, mean_field
@@ -97,14 +99,35 @@ def write_segments(store: MapStore, index: ImageIndex, params: SegmentParams, sc
         library()
     masks = scratch / "masks"
     masks.mkdir(exist_ok=True)
-    missing = rows[[not _path(masks, image_id).exists() for image_id in rows["image_id"]]]
+    sizes = zip(rows["image_id"], rows["width"], rows["height"], strict=True)
+    missing = rows[[not _is_done(_path(masks, image_id), width, height) for image_id, width, height in sizes]]
+    todo = [_path(masks, image_id) for image_id in missing["image_id"]]
+    names = {path.name for path in todo}
+    for parent in {path.parent for path in todo}:
+        parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(parent, names)
     jobs = _jobs(store, index, missing, params.crf)
     found = tqdm(in_processes(segment, jobs), "segments", len(missing), unit="image", disable=None)
-    for image_id, mask in zip(missing["image_id"], found, strict=True):
-        with atomic_path(_path(masks, image_id)) as temporary:
+    for path, mask in zip(todo, found, strict=True):
+        with atomic_path_of_many(path) as temporary:
             Image.fromarray(mask).save(temporary, format="PNG")
     with atomic_path(folder) as temporary:
         shutil.copytree(masks, temporary, ignore=shutil.ignore_patterns(".*.tmp"))
+
+
+def _is_done(path: Path, width: int, height: int) -> bool:
+    """Whether a finished mask is there; a damaged one is discarded."""
+    if not os.path.lexists(path):
+        return False
+    try:
+        with Image.open(path, formats=["PNG"]) as mask:
+            mask.load()
+            if mask.mode != "L" or mask.size != (width, height):
+                raise ValueError("of another image")
+    except (OSError, SyntaxError, ValueError) as error:
+        discard(path, f"not a readable mask ({error})")
+        return False
+    return True
 
 
 def _path(folder: Path, image_id: str) -> Path:
