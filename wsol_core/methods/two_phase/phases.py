@@ -59,6 +59,11 @@ class PhaseParams(NetworkParams):
     saliency: int | None = Field(default=None, lt=0)
     """feature map of the pyramid whose gradient is written as saliency too, counted from its end; null: none"""
 
+    @property
+    def levels_read(self) -> tuple[int, ...]:
+        """The level that is classified, and that of the saliency."""
+        return (self.level,) if self.saliency is None else (self.level, self.saliency)
+
 
 class LaterPhaseParams(PhaseParams):
     """A phase that does not see again what others have seen."""
