@@ -8,6 +8,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from wsol_core.backbones.depthwise_same import use_fast_same
 from wsol_core.backbones.pyramid import Pyramid, Statistics, limited_strides
 from wsol_core.core.errors import InputError
 
@@ -51,6 +52,7 @@ def efficientnet_lite(name: str, output_stride: int) -> Pyramid:
     Below output stride 32 timm dilates the stages whose stride it removes.
     """
     network: Any = timm.create_model(f"tf_{name}", output_stride=output_stride)
+    use_fast_same(network)
     channels = tuple(network.blocks[number][-1].bn3.num_features for number in LAST_OF_STRIDE[1:])
     first = network.blocks[0][-1].bn2.num_features
     strides = limited_strides(output_stride)
