@@ -8,6 +8,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from wsol_core.backbones.depthwise_same import use_fast_same
 from wsol_core.backbones.pyramid import Pyramid, Statistics, limited_strides
 from wsol_core.core.errors import InputError
 
@@ -88,6 +89,7 @@ def efficientnet_lite(name: str, output_stride: int) -> Pyramid:
     whose stride it removes.
     """
     network: Any = timm.create_model(f"tf_{name.removesuffix(EXPANDED)}", output_stride=output_stride)
+    use_fast_same(network)
     strides = limited_strides(output_stride)
     if name.endswith(EXPANDED):
         widths = [network.blocks[number + 1][0].bn1.num_features for number in LAST_OF_STRIDE[:-1]]
