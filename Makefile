@@ -31,7 +31,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 repro: $(STAMP) ## Run the pipeline; what has not changed is not run again
-	$(BIN)/dvc repro
+	$(BIN)/wsol repro $(ARGS)
 
 test: $(STAMP) ## Run the quick tests, a process per core
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(ARGS)
@@ -48,7 +48,7 @@ results: $(STAMP) ## Print the figures and put them into docs/results
 	$(BIN)/wsol results
 	$(BIN)/wsol results --write
 
-ablations: $(STAMP) ## Run the tables meant for the preset in use (or TABLES=...): about 10 min a run with cub
+ablations: $(STAMP) ## What the tables for the preset in use lack (or TABLES=...), and how long it takes; ARGS=--yes runs it
 	$(BIN)/wsol ablate $(or $(TABLES),--all) $(ARGS)
 
 docs: $(STAMP) ## Build the site into site/ (its tools: make setup EXTRAS=dev,docs)

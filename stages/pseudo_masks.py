@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from wsol_core.core.errors import run_stage
-from wsol_core.core.map_store import CLASS_AGNOSTIC, Kind, MapStore, create
+from wsol_core.core.map_store import CLASS_AGNOSTIC, MapStore, create
 from wsol_core.core.params import load
 from wsol_core.methods.wsfl.pseudo_masks import PseudoMaskParams, pseudo_mask, refuse_several
 
@@ -15,10 +15,10 @@ DATA = Path("data/localization")
 def main() -> None:
     """Write `targets/pseudo_masks.h5`."""
     params = load(PseudoMaskParams, "pseudo_masks")
-    side, kind = params.resolution, Kind.SCORE if params.soft else Kind.MASK
+    side = params.resolution
     with (
         MapStore(DATA / "outputs" / params.maps / "maps.h5") as maps,
-        create(DATA / "targets/pseudo_masks.h5", kind, side, side) as writer,
+        create(DATA / "targets/pseudo_masks.h5", params.kind, side, side) as writer,
     ):
         refuse_several(maps)
         for rows in maps.batches():

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from wsol_core.core.errors import run_stage
+from wsol_core.core.errors import InputError, run_stage
 from wsol_core.core.map_store import MapStore
 from wsol_core.core.params import load
 from wsol_core.data.index import read_index
@@ -14,6 +14,8 @@ DATA = Path("data/localization")
 
 def main(method: str, how: str) -> None:
     """Write `outputs/METHOD-HOW/maps.h5`."""
+    if how not in ("crf", "grabcut"):
+        raise InputError(f"no refinement {how!r}; there are crf, grabcut")
     index, path = read_index(DATA / "index.parquet"), DATA / "outputs" / f"{method}-{how}" / "maps.h5"
     with MapStore(DATA / "outputs" / method / "maps.h5") as store:
         if how == "crf":

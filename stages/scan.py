@@ -13,7 +13,7 @@ from wsol_core.datasets.scan import list_files
 def main(set_name: str) -> None:
     """Write `data/SET/files.parquet`: `path` and `digest` of every file under the root."""
     params = load(DataParams, f"data.{set_name}")
-    write_table(Path("data") / set_name / "files.parquet", list_files(find_root(params.name)))
+    write_table(Path("data") / set_name / "files.parquet", list_files(find_root(params.name), params.follow_links))
 
 
 if __name__ == "__main__":

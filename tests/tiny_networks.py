@@ -30,6 +30,7 @@ SIZES: dict[str, Any] = {
 """What makes networks small, where they have such a parameter."""
 CHOICES: dict[tuple[str, str], dict[str, Any]] = {
     ("spol", "cam"): {"maps": "predicted"},
+    ("spol", "cam-released"): {"maps": "predicted"},
     ("bcct", "ct"): {"maps": "predicted"},
     ("bcct", "joint"): {"maps": "predicted"},
     ("two_phase", "first"): {"maps": "all"},

@@ -14,7 +14,7 @@ from wsol_core.ablations.command import assignment
 from wsol_core.ablations.definition import Row, Table
 from wsol_core.ablations.document import update_docs
 from wsol_core.ablations.overrides import apply, description, words
-from wsol_core.ablations.runs import KEYS, RESULTS, changed_params, read_rows
+from wsol_core.ablations.runs import KEYS, RESULTS, RUN, changed_params, read_rows
 from wsol_core.ablations.tables import MEASURES, DetectionTable, LocalizationTable, pick, read_tables
 from wsol_core.cli.app import app
 from wsol_core.configuration.expand import expand
@@ -23,7 +23,7 @@ from wsol_core.configuration.presets import merge, preset_parameters
 from wsol_core.core.errors import InputError
 
 ROOT = Path(__file__).parents[2]
-COLUMNS = (*KEYS, *LocalizationTable.figures)
+COLUMNS = (*KEYS, *RUN, *LocalizationTable.figures)
 TABLE = """\
 title: Fusion
 source: A paper, Table 2.
@@ -105,7 +105,7 @@ levels = params["networks"].get("plain", {"levels": [-5]})["levels"]
 figure = params["seed"] / 100 - levels[0] / 10
 own = {"top1_loc": 0.25, "top1_loc_low": 0.2, "top1_loc_high": 0.3, "top5_loc": 0.5}
 if kind == "localization":
-    assert params["networks"]["mff"]["attention"] is False and list(params["methods"]) == [name]
+    assert params["networks"]["mff"]["attention"] is False and name in params["methods"]
     found = {"gt_known": figure, "gt_known_interval": [figure - 0.1, figure + 0.1], "gt_known_oracle": 0.9,
              "centre_box": 0.4, "threshold": 0.25, "gt_known_fullsup": 0.8}
 elif kind == "classification":
@@ -176,6 +176,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def project(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(template, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WSOL_LAUNCH", "python")
     git("init", "--quiet")
     git("add", "--all")
     git("commit", "--quiet", "--message", "start")
@@ -183,14 +184,16 @@ def project(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def ablate(*arguments: str) -> tuple[int, str]:
-    done = CliRunner().invoke(app, ["ablate", *arguments])
+    done = CliRunner().invoke(app, ["ablate", *arguments, "--yes"])
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
     return done.exit_code, done.output
 
 
-def output_of(place: str, summary: str) -> str:
+def output_of(place: str, time: str, summary: str) -> str:
     log = f"logs/ablations/{place.replace(' ', '-')}-0.log"
-    return f"{place}, seed 0 (1 of 1): runs; {log}\n{place}, seed 0 (1 of 1): {summary}\n"
+    return (
+        f"{place}: seed 0\n1 run: {time}\n{place}, seed 0 (1 of 1): runs; {log}\n{place}, seed 0 (1 of 1): {summary}\n"
+    )
 
 
 def runs(table: str) -> pd.DataFrame:
@@ -202,7 +205,7 @@ def test_rows_run_fail_and_go_on(project: Path) -> None:
     assert code == 1
     assert "fusion multiply, seed 0 (1 of 3): GT-known 50.0 on test" in output
     assert "fusion broken, seed 0 (2 of 3): failed: error: networks.mff.training: no luck" in output
-    assert "unknown" not in output
+    assert "3 runs: unknown; about 2 stages a run\n" in output
     table = runs("fusion")
     assert tuple(table.columns) == COLUMNS
     assert table["row"].tolist() == ["multiply", "other"]
@@ -227,7 +230,7 @@ def test_rows_run_fail_and_go_on(project: Path) -> None:
     rest = runs("fusion")
     assert rest[["row", "seed"]].values.tolist() == [["multiply", 0], ["multiply", 2], ["other", 0]]
     assert set(first.splitlines()) < set((project / RESULTS / "demo" / "fusion.csv").read_text().splitlines())
-    assert ablate("fusion", "--rows", "multiply") == (0, "")
+    assert ablate("fusion", "--rows", "multiply") == (0, "nothing is missing\n")
 
 
 def test_heat_maps_and_segmentations_are_tables_too(project: Path) -> None:
@@ -235,10 +238,14 @@ def test_heat_maps_and_segmentations_are_tables_too(project: Path) -> None:
     Path("ablations/cues.yaml").write_text(CUES)
     code, output = ablate("phases", "cues", "--rows", "both")
     assert (code, output) == (1, "error: no row 'both' (there are: two-phases)\n")
-    assert ablate("phases", "--rows", "both") == (0, output_of("phases both", "saliency AP 34.0 on test"))
-    assert ablate("cues") == (0, output_of("cues two-phases", "mIoU 40.0 on test"))
-    assert runs("phases").drop(columns="commit").to_dict("records")[0] == {
+    assert ablate("phases", "--rows", "both") == (
+        0,
+        output_of("phases both", "unknown; about 1 stage a run", "saliency AP 34.0 on test"),
+    )
+    assert ablate("cues") == (0, output_of("cues two-phases", "unknown", "mIoU 40.0 on test"))
+    assert runs("phases").drop(columns=["commit", "seconds"]).to_dict("records")[0] == {
         "row": "both", "seed": 0, "overrides": "heat_maps.merged=one merged ~cues ~networks.wide", "split": "test",
+        "experiment": "phases-both-0",
         "saliency_ap": 0.34, "saliency_ap_boxes": pytest.approx(float("nan"), nan_ok=True), "point_map": 0.5,
         "point_map_centre": pytest.approx(float("nan"), nan_ok=True), "peak_pixels": 12.4, "peak_diagonals": 0.125,
     }  # fmt: skip
@@ -257,6 +264,46 @@ def test_heat_maps_and_segmentations_are_tables_too(project: Path) -> None:
     ]) in text  # fmt: skip
     assert "| two-phases | 0 | 53.10 | 40.0 (35.0 to 45.0) |\n" in text
     assert f"Preset demo, code of {git('rev-parse', 'HEAD')[:10]}.\n" in text
+
+
+def test_nothing_runs_before_the_cost_is_known_and_agreed_to(project: Path) -> None:
+    say = ["fusion multiply: seeds 0, 2", "fusion other: seeds 0, 2", "4 runs: unknown; about 2 stages a run"]
+    arguments = ("ablate", "fusion", "--rows", "multiply,other", "--seeds", "0,2")
+    done = CliRunner().invoke(app, arguments)
+    assert (done.exit_code, done.output.splitlines()) == (0, [*say, "nothing runs yet: `--yes` starts it"])
+    assert not any((project / name).exists() for name in ("logs", "results", "docs"))
+    path = project / RESULTS / "demo" / "fusion.csv"
+    path.parent.mkdir(parents=True)
+    old = dict.fromkeys(COLUMNS, 0.1) | {"overrides": "old", "split": "test", "seed": 0}
+    seconds = [("multiply", 100.0), ("multiply", 140.0), ("broken", 240.0), ("other", float("nan"))]
+    pd.DataFrame([old | {"row": row, "seconds": each} for row, each in seconds]).to_csv(path, index=False)
+    done = CliRunner().invoke(app, arguments)
+    assert done.output.splitlines()[2] == "4 runs: about 9 min"  # 2 x 120 s of the row, 2 x 160 s of the table
+
+
+def test_a_table_for_another_preset_is_refused(project: Path) -> None:
+    (project / "params.yaml").write_text(PARAMS.replace("preset: demo", "preset: small"))
+    message = "fusion is meant for preset demo, and params.yaml is preset small; run `wsol use demo` first"
+    assert ablate("fusion") == (1, f"error: {message}\n")
+
+
+@pytest.mark.usefixtures("project")
+def test_rows_that_differ_in_the_method_alone_are_one_run() -> None:
+    rows = "rows: [{name: a}, {name: b, method: ddt}]\nseeds: [0, 1]\n"
+    Path("ablations/both.yaml").write_text(TABLE.split("rows:")[0] + rows)
+    code, output = ablate("both", "--seeds", "1")
+    assert code == 0
+    assert output.startswith(
+        "both a, b: seed 1\n1 run: unknown; about 3 stages a run\nboth a, b, seed 1 (1 of 1): runs; "
+    )
+    assert output.endswith(
+        "both a, seed 1 (1 of 1): GT-known 51.0 on test\nboth b, seed 1 (1 of 1): GT-known 51.0 on test\n"
+    )
+    table = runs("both")
+    assert table["experiment"].tolist() == ["both-1", "both-1"]
+    assert table["overrides"].tolist() == [f"methods=[{name}] networks.mff.attention=false" for name in ("mff", "ddt")]
+    assert table["seconds"].gt(0).all()
+    assert ablate("both", "--seeds", "1", "--rows", "b") == (0, "nothing is missing\n")
 
 
 @pytest.mark.usefixtures("project")
@@ -331,7 +378,7 @@ def test_what_is_not_committed_or_edited_is_refused(project: Path, name: str, te
         (("name: other", "name: multiply"), "two rows of one name"),
         (("name: other", "name: a b"), "rows.2.name"),
         ((TABLE, "- a\n"), "not a table"),
-        ((TABLE, "a: [\n"), "not a table"),
+        ((TABLE, "a: [\n"), "not valid YAML"),
     ],
 )
 def test_bad_definition_is_named(tmp_path: Path, change: tuple[str, str], message: str) -> None:
@@ -477,7 +524,7 @@ def test_document_shows_ours_beside_the_papers(tmp_path: Path) -> None:
     header = "| row | seeds | paper GT-known | GT-known | at best of split | threshold |"
     at = lines.index(f"{header} paper Top-1 | Top-1 | paper Top-5 | Top-5 |")
     multiply, broken, other = (line.strip("| ").split(" | ") for line in lines[at + 2 : at + 5])
-    assert multiply[:4] == ["multiply", "0, 1", "88.30", "85.0 (80.0 to 90.0)"]
+    assert multiply[:4] == ["multiply", "0, 1", "88.30", "85.0 ± 7.1"]
     assert multiply[4:] == ["95.0", "0.25", "70.00", "-", "-", "-"]
     assert broken == ["broken", *["-"] * 9]
     assert other[:6] == ["other", "0", "-", "70.0 (65.0 to 75.0)", "95.0", "0.25"]

@@ -32,6 +32,8 @@ LEVELS = {
     "efficientnet_lite0": (16, 24, 40, 112, 320, 1280),
     "efficientnet_lite1": (16, 24, 40, 112, 320, 1280),
     "efficientnet_lite2": (16, 24, 48, 120, 352, 1280),
+    "efficientnet_lite0_expanded": (96, 144, 240, 672, 1280),
+    "efficientnet_lite2_expanded": (96, 144, 288, 720, 1280),
     "regnety_002": (32, 24, 56, 152, 368),
 }
 IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -93,7 +95,7 @@ def disturb_statistics(network: nn.Module) -> None:
 @pytest.mark.parametrize("name", LEVELS)
 def test_shapes_follow_channels_and_strides(name: str, output_stride: int) -> None:
     backbone = without_numbers(name, output_stride)
-    levels = (2, 4, 8, 16, 32, 32) if "lite" in name else (2, 4, 8, 16, 32)
+    levels = (2, 4, 8, 16, 32, 32)[: len(LEVELS[name])]
     strides = tuple(min(stride, output_stride) for stride in levels)
     assert backbone.strides == strides
     assert backbone.channels == LEVELS[name]
@@ -208,6 +210,33 @@ def test_last_feature_is_timms(
     torch.testing.assert_close(create(name, tmp_path / "whole.safetensors").eval()(images)[-1], expected)
 
 
+@pytest.mark.parametrize("output_stride", [32, 16])
+@torch.no_grad()
+def test_expansions_are_what_the_next_block_makes_of_a_level(output_stride: int, tmp_path: Path) -> None:
+    """Of timm's own network, by hooks: the input of a stage's first depthwise convolution, and of the classifier."""
+    reference: Any = timm.create_model("tf_efficientnet_lite0", output_stride=output_stride).eval()
+    disturb_statistics(reference)
+    save_file(reference.state_dict(), tmp_path / "whole.safetensors")
+    images, seen = photo(), []
+    for stage in (1, 2, 3, 5):
+        reference.blocks[stage][0].conv_dw.register_forward_pre_hook(lambda _, given: seen.append(given[0].clone()))
+    reference.bn2.register_forward_hook(lambda *call: seen.append(call[-1].clone()))
+    reference(normalised(images, HALF))
+    expanded = create(f"{SMALL}_expanded", tmp_path / "whole.safetensors", output_stride).eval()(images)
+    levels = create(SMALL, tmp_path / "whole.safetensors", output_stride).eval()(images)
+    for found, expected in zip(expanded, seen, strict=True):
+        torch.testing.assert_close(found, expected)
+        assert 0 <= found.min() < found.max() <= 6
+    assert [each.shape[2:] for each in expanded[:4]] == [each.shape[2:] for each in levels[:4]]
+    torch.testing.assert_close(expanded[-1], levels[-1])
+
+
+def test_expansions_have_the_weights_of_their_network(pretrained: Backbone) -> None:
+    expanded, state = create(f"{SMALL}_expanded", "imagenet").state_dict(), pretrained.state_dict()
+    assert expanded.keys() == state.keys()
+    assert all(torch.equal(expanded[name], state[name]) for name in state)
+
+
 @pytest.mark.parametrize(
     ("name", "statistics", "interpolation"),
     [
@@ -233,8 +262,11 @@ def test_statistics_belong_to_the_name(
 @torch.no_grad()
 @pytest.mark.parametrize(
     ("name", "level"),
-    [("vgg16", 2), ("resnet50", -2), ("efficientnet_lite0", -3), ("efficientnet_lite0", -1), ("regnety_002", 1)],
-)
+    [
+        ("vgg16", 2), ("resnet50", -2), ("efficientnet_lite0", -3), ("efficientnet_lite0", -1), ("regnety_002", 1),
+        ("efficientnet_lite0_expanded", 0), ("efficientnet_lite0_expanded", -2), ("efficientnet_lite0_expanded", -1),
+    ],
+)  # fmt: skip
 def test_a_network_that_ends_early_has_the_same_features_up_to_there(name: str, level: int) -> None:
     backbone, picture = create(name).eval(), photo()
     whole, expected = len(backbone.state_dict()), backbone(picture)[: range(len(backbone.channels))[level] + 1]

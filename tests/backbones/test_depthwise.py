@@ -7,7 +7,8 @@ import torch
 from timm.layers.conv2d_same import Conv2dSame
 from torch import nn
 
-from wsol_core.backbones.depthwise import DepthwiseConv2d, DepthwiseConv2dSame, use_fast_depthwise
+from wsol_core.backbones.depthwise import DepthwiseConv2d, use_fast_depthwise
+from wsol_core.backbones.depthwise_same import DepthwiseConv2dSame, use_fast_same
 
 PLAIN = [
     nn.Conv2d(6, 6, 3, padding=1, groups=6),
@@ -23,6 +24,7 @@ PLAIN = [
 def test_gradients_equal_those_of_torch(plain: nn.Conv2d) -> None:
     fast = nn.Sequential(copy.deepcopy(plain))
     use_fast_depthwise(fast)
+    use_fast_same(fast)
     assert type(fast[0]) in (DepthwiseConv2d, DepthwiseConv2dSame)
     inputs = [torch.randn(2, 6, 9, 11).requires_grad_() for _ in range(2)]
     inputs[1].data.copy_(inputs[0])

@@ -31,7 +31,7 @@ def with_statistics(network: nn.Module) -> nn.Module:
     ("name", "left"),
     [
         ("vgg16", 0), ("resnet18", 0), ("inception_v3", 0), ("mobilenet_v2", 0), ("densenet161", 82),
-        ("efficientnet_lite0", 0),
+        ("efficientnet_lite0", 0), ("efficientnet_lite0_expanded", 0),
     ],
 )  # fmt: skip
 def test_features_stay_and_batch_norms_go(name: str, left: int) -> None:

@@ -3,10 +3,10 @@ import time
 from pathlib import Path
 
 import pytest
-import yaml
 
 from wsol_core.core import params
 from wsol_core.core.errors import InputError
+from wsol_core.core.texts import parse_yaml
 from wsol_core.visualization.report import heat_map_stores
 
 
@@ -205,13 +205,13 @@ def test_the_pipeline_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     write("stages: {train: {params: [training, seed]}}", "dvc.yaml")
     monkeypatch.setenv("DVC_STAGE", "train")
     parsed: list[str] = []
-    parse = yaml.load
+    parse = parse_yaml
 
-    def counted(text: str, loader: type[yaml.SafeLoader]) -> object:
+    def counted(text: str, name: object) -> object:
         parsed.append(text)
-        return parse(text, loader)
+        return parse(text, name)
 
-    monkeypatch.setattr(yaml, "load", counted)
+    monkeypatch.setattr(params, "parse_yaml", counted)
     params._parse.cache_clear()
     load()
     params.seed()
@@ -241,6 +241,6 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
 def test_what_is_no_sane_yaml_is_one_line_at_once(text: bytes) -> None:
     params.PARAMS.write_bytes(text)
     start = time.monotonic()
-    with pytest.raises(InputError, match=r"params\.yaml: not valid YAML"):
+    with pytest.raises(InputError, match=r"params\.yaml: (not valid YAML|not UTF-8|nested|its aliases)"):
         params.content("whole")
     assert time.monotonic() - start < 1

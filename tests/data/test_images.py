@@ -1,12 +1,14 @@
 import hashlib
 import io
+import struct
 import warnings
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, PngImagePlugin
 
 from wsol_core.core.errors import InputError
 from wsol_core.data import images
@@ -131,6 +133,103 @@ def test_squash_is_antialiased_and_reads_large_jpegs_like_small_ones(tmp_path: P
     assert np.abs(drafted - whole).mean() < 1.5
 
 
+@pytest.mark.parametrize("depth", [8, 10, 12, 14, 16])
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_deeper_levels_count_as_of_the_smallest_usual_depth(tmp_path: Path, depth: int, suffix: str) -> None:
+    levels = np.array([[0, 1 << (depth - 1), (1 << depth) - 1]], dtype=np.uint16)
+    shown = decode(save(tmp_path / f"a.{suffix}", Image.fromarray(levels)))
+    assert shown[0, :, 0].tolist() == [0, 128, 255]
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("bands", [3, 4])
+def test_colour_of_twelve_bits_in_sixteen(tmp_path: Path, suffix: str, bands: int) -> None:
+    levels = np.zeros((4, 6, bands), np.uint16)
+    levels[..., :3] = (4095, 2048, 16)  # blue, green, red, as OpenCV writes them
+    levels[..., 3:] = 65535
+    cv2.imwrite(str(tmp_path / f"a.{suffix}"), levels)
+    assert np.unique(decode(tmp_path / f"a.{suffix}").reshape(-1, 3), axis=0).tolist() == [[1, 128, 255]]
+
+
+@pytest.mark.parametrize(
+    ("levels", "expected"), [([0, 0.5, 1], [0, 128, 255]), ([0, 0.4, 200], [0, 0, 200]), ([0, 0, 0], [0, 0, 0])]
+)
+def test_floats_are_shares_up_to_one_and_levels_up_to_255(
+    tmp_path: Path, levels: list[float], expected: list[int]
+) -> None:
+    path = save(tmp_path / "a.tif", Image.fromarray(np.array([levels], dtype=np.float32)))
+    assert decode(path)[0, :, 0].tolist() == expected
+
+
+@pytest.mark.parametrize("level", [-0.5, 256, float("nan"), float("inf")])
+def test_other_floats_are_refused(tmp_path: Path, level: float) -> None:
+    path = save(tmp_path / "a.tif", Image.fromarray(np.array([[0.5, level]], dtype=np.float32)))
+    assert inspect(path).problem == "floats that are not finite or not in [0, 255]"
+
+
+@pytest.mark.parametrize("level", [-1, 65536])
+def test_other_integers_are_refused(tmp_path: Path, level: int) -> None:
+    path = save(tmp_path / "a.tif", Image.fromarray(np.array([[5, level]], dtype=np.int32)))
+    assert inspect(path).problem == "integers outside [0, 65535]"
+
+
+def tiff(bands: int, bits: int, form: int) -> bytes:
+    """An uncompressed TIFF of 2 x 2 zeros of any kind."""
+    data = bytes(4 * bands * bits // 8)
+    tags = [(256, 4, 2), (257, 4, 2), (258, 3, bits), (259, 3, 1), (262, 3, 1), (273, 4, 8), (277, 3, bands)]
+    tags += [(278, 4, 2), (279, 4, len(data)), (339, 3, form)]
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    return struct.pack("<2sHI", b"II", 42, 8 + len(data)) + data + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+def test_a_tiff_that_is_not_read_is_called_by_what_it_holds(tmp_path: Path) -> None:
+    for kind, words in (
+        ((5, 8, 1), "5 bands of 8-bit integers"), ((3, 32, 3), "3 bands of 32-bit floats"),
+        ((7, 16, 2), "7 bands of 16-bit signed integers"),
+    ):  # fmt: skip
+        (tmp_path / "a.tif").write_bytes(tiff(*kind))
+        assert inspect(tmp_path / "a.tif").problem == f"TIFF of {words}, which is not read"
+    assert inspect(tmp_path / "a.tif").digest
+    (tmp_path / "a.tif").write_bytes(tiff(5, 8, 1)[:30])
+    assert inspect(tmp_path / "a.tif").problem == "truncated"
+
+
+def test_megabytes_of_text_do_not_hide_a_picture(tmp_path: Path) -> None:
+    about = PngImagePlugin.PngInfo()
+    about.add_itxt("XML:com.adobe.xmp", "x" * 1_800_000, zip=True)
+    path = save(tmp_path / "a.png", Image.fromarray(COLOURS), pnginfo=about)
+    np.testing.assert_array_equal(decode(path), COLOURS)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "JPEG2000", "AVIF"])
+def test_formats_are_known_by_their_first_bytes_and_read(tmp_path: Path, form: str) -> None:
+    Image.fromarray(COLOURS).save(tmp_path / "photo", form)
+    assert images.is_image_file(tmp_path / "photo")
+    assert inspect(tmp_path / "photo").problem is None
+
+
+@pytest.mark.parametrize("text", [b"", b"BMW", b"P1 is first", b"II", b"RIFF0000WAVE", b"%PDF-1.4"])
+def test_other_files_are_no_images(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "notes").write_bytes(text)
+    assert not images.is_image_file(tmp_path / "notes")
+    (tmp_path / "notes.JFIF").write_bytes(text)
+    assert images.is_image_file(tmp_path / "notes.JFIF")
+
+
+def test_heic_without_its_extra_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "_formats", lambda: images._FORMATS)
+    (tmp_path / "photo").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
+    assert images.is_image_file(tmp_path / "photo")
+    assert inspect(tmp_path / "photo").problem == "HEIC picture (`make setup EXTRAS=dev,heic` installs what reads it)"
+
+
+def test_heic_with_its_extra_is_read(tmp_path: Path) -> None:
+    pytest.importorskip("pillow_heif").register_heif_opener()
+    Image.new("RGB", (64, 48), (200, 10, 10)).save(tmp_path / "photo", "HEIF")
+    assert inspect(tmp_path / "photo")[:2] == (64, 48)
+    assert np.abs(decode(tmp_path / "photo").astype(int) - (200, 10, 10)).max() < 8
+
+
 def test_one_pixel(tmp_path: Path) -> None:
     path = save(tmp_path / "a.png", Image.new("RGB", (1, 1), (1, 2, 3)))
     assert decode(path).tolist() == [[[1, 2, 3]]]
@@ -156,7 +255,7 @@ def test_truncated(tmp_path: Path, suffix: str, part: float) -> None:
         decode(path)
 
 
-def test_bad_files_have_their_reasons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bad_files_have_their_reasons(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(b"")
     assert inspect(path).problem == "zero bytes"
@@ -164,11 +263,28 @@ def test_bad_files_have_their_reasons(tmp_path: Path, monkeypatch: pytest.Monkey
     assert inspect(path).problem == "not an image"
     assert inspect(tmp_path).problem == "unreadable"
     assert inspect(tmp_path / "none.jpg").problem == "unreadable"
-    monkeypatch.setattr(images, "MAX_PIXELS", 64 * 80 - 1)
+
+
+def test_larger_images_than_max_pixels_are_refused_by_whoever_sets_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
     path.write_bytes(encoded("PNG"))
-    assert inspect(path).problem == "decompression bomb"
-    with pytest.raises(InputError, match="decompression bomb"):
-        decode_squashed(path, 4, 4, "bilinear")
+    assert inspect(path, 64 * 80).problem is None
+    assert inspect(path, 64 * 80 - 1).problem == "larger than max_pixels"
+    assert decode(path).shape == (64, 80, 3)
+    with pytest.raises(InputError, match="larger than max_pixels"):
+        decode(path, 64 * 80 - 1)
+    with pytest.raises(InputError, match="larger than max_pixels"):
+        decode_squashed(path, 4, 4, "bilinear", 64 * 80 - 1)
+
+
+def test_max_pixels_goes_beyond_the_library_s_own_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(encoded("PNG"))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 80 // 3)
+    with pytest.raises(Image.DecompressionBombError):
+        Image.open(path)
+    assert inspect(path, 64 * 80) == (80, 64, hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest(), None)
+    assert Image.MAX_IMAGE_PIXELS == 64 * 80 // 3
 
 
 @pytest.mark.parametrize("side", [9_500, 60_000])
@@ -178,7 +294,7 @@ def test_a_real_bomb_is_an_error_between_the_library_s_warning_and_its_error(tmp
     path.write_bytes(header)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        assert inspect(path).problem == "decompression bomb"
+        assert inspect(path).problem == "larger than max_pixels"
 
 
 def test_global_state_of_the_library_is_left_alone(tmp_path: Path) -> None:

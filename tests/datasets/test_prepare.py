@@ -1,4 +1,5 @@
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from pydantic import ValidationError
 
 from stages import prepare as stage
 from wsol_core.core.errors import InputError
+from wsol_core.data.images import decode
 from wsol_core.data.index import read_annotations, read_index
 from wsol_core.data.paths import is_inside
 from wsol_core.datasets.listing import DataParams
@@ -55,15 +57,15 @@ BAD = {
     "owl/truncated.jpg": "truncated",
     "owl/zero.jpg": "zero bytes",
     "owl/text.jpg": "not an image",
-    "owl/bomb.jpg": "decompression bomb",
+    "owl/bomb.jpg": "larger than max_pixels",
     "owl/gone.jpg": "listed but missing",
     "owl/twice.jpg": "duplicate id",
     "owl/label.jpg": "label out of range",
     "owl/outside.jpg": "box outside the image",
-    "owl/nan.jpg": "box outside the image",
+    "owl/nan.jpg": "box of no four finite numbers",
     "owl/over.jpg": "box reaches outside the image",
     "owl/empty.jpg": "empty box",
-    "owl/link.jpg": "path outside the root",
+    "owl/link.jpg": "link out of the root, not followed (see follow_links)",
     "../owl/up.jpg": "path outside the root",
     "/etc/absolute.jpg": "path outside the root",
 }
@@ -97,9 +99,10 @@ def test_fail_reports_every_bad_image_together(bad: Path) -> None:
         run(bad, "cub")
     message = str(caught.value)
     assert "\n" not in message
-    for part in ("1 truncated", "1 zero bytes", "2 box outside the image", "3 path outside the root", "first ", "skip"):
+    for part in ("1 truncated", "1 zero bytes", "2 path outside the root", "first ", "skip"):
         assert part in message
-    assert message.count(" (") == 5
+    assert "box" not in message
+    assert message.count("jpg' (") == 5
     table = pd.read_csv("logs/bad_images_mine.csv")
     found = dict(zip(table["path"], table["reason"], strict=True))
     expected = {path if path.startswith("/") else f"images/{path}": reason for path, reason in BAD.items()}
@@ -110,9 +113,11 @@ def test_fail_reports_every_bad_image_together(bad: Path) -> None:
 def test_skip_leaves_them_out_and_lists_them(bad: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = run(bad, "cub", on_bad_image="skip")
     index, annotations = read_index(output / "index.parquet"), read_annotations(output / "truth/annotations.parquet")
-    assert index.table["image_id"].tolist() == ["owl/good", "owl/over", "owl/rounded"]
-    assert index.table["split"].tolist() == ["train-weaksup", "train-weaksup", "test"]
-    assert index.table[["width", "height"]].to_numpy().tolist() == [[WIDTH, HEIGHT]] * 3
+    stay = ["owl/empty", "owl/good", "owl/nan", "owl/outside", "owl/over", "owl/rounded"]
+    assert index.table["image_id"].tolist() == stay
+    assert index.table["split"].tolist() == ["train-weaksup"] * 5 + ["test"]
+    assert index.table[["width", "height"]].to_numpy().tolist() == [[WIDTH, HEIGHT]] * 6
+    assert annotations["image_id"].tolist() == ["owl/good", "owl/over", "owl/rounded"]
     assert annotations[["x0", "y0", "x1", "y1"]].to_numpy().tolist() == [
         [2, 2, 7, 7],
         [0, 0, WIDTH, 5],
@@ -125,7 +130,10 @@ def test_skip_leaves_them_out_and_lists_them(bad: Path, capsys: pytest.CaptureFi
     assert skipped.equals(skipped.sort_values("path", ignore_index=True))
     assert (output / "truth/masks").is_dir()
     assert not list((output / "truth/masks").iterdir())
-    assert "1 unlisted image" in capsys.readouterr().err
+    warning = capsys.readouterr().err
+    for part in ("1 box of no four finite numbers", "1 empty box", "1 unlisted", "1 duplicate id", "skipped.csv"):
+        assert part in warning
+    assert warning.splitlines()[0].startswith("warning: 'mine': ")
 
 
 def test_the_same_bytes_twice_and_in_several_processes(bad: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,18 +151,115 @@ def test_the_same_bytes_twice_and_in_several_processes(bad: Path, monkeypatch: p
     assert contents(2) == first
 
 
-def test_every_image_with_a_shared_id_is_bad(root: Path) -> None:
+def test_images_of_one_name_both_stay(root: Path) -> None:
     picture(root, "owl/a.jpg", "owl/a.png", "owl/b.jpg")
-    output = run(root, "folder", on_bad_image="skip")
-    assert pd.read_csv(output / "skipped.csv")["path"].tolist() == ["owl/a.jpg", "owl/a.png"]
-    assert read_index(output / "index.parquet").table["path"].tolist() == ["owl/b.jpg"]
+    output = run(root, "folder")
+    assert pd.read_csv(output / "skipped.csv").empty
+    assert read_index(output / "index.parquet").table["image_id"].tolist() == ["owl/a.jpg", "owl/a.png", "owl/b"]
 
 
 def test_no_training_image_is_left(root: Path) -> None:
     picture(root / "images", "a.jpg")
     cub(root, [("a.jpg", 1, 0, GOOD)])
-    with pytest.raises(InputError, match="no training image"):
+    with pytest.raises(InputError, match=r"no training image is left: see data\.mine in params\.yaml"):
         run(root, "cub")
+
+
+def test_where_no_image_is_left_the_reasons_are_named_and_listed(root: Path) -> None:
+    for number in range(7):
+        (root / "owl").mkdir(exist_ok=True)
+        (root / f"owl/{number}.jpg").write_text("text")
+    (root / "owl/7.jpg").symlink_to(root / "nothing")
+    message = r"left: 1 link to nothing, 7 not an image; first 'owl/0.jpg' \(not an image\).*skipped\.csv"
+    with pytest.raises(InputError, match=message):
+        run(root, "folder", on_bad_image="skip")
+    assert len(pd.read_csv("data/mine/skipped.csv")) == 8
+    assert not Path("data/mine/truth").exists()
+
+
+def test_links_out_of_the_root_are_followed_where_the_parameters_say_so(root: Path) -> None:
+    picture(root.parent / "store", "jay/a.png", "b.png")
+    picture(root, "owl/c.png")
+    (root / "jay").symlink_to(root.parent / "store/jay")
+    (root / "owl/b.png").symlink_to(root.parent / "store/b.png")
+    output = run(root, "folder", on_bad_image="skip")
+    assert pd.read_csv(output / "skipped.csv")[["path", "reason"]].to_numpy().tolist() == [
+        ["jay", "linked folder, not followed (see follow_links)"],
+        ["owl/b.png", "link out of the root, not followed (see follow_links)"],
+    ]
+    assert read_index(output / "index.parquet").classes == ("owl",)
+    output = run(root, "folder", follow_links=True)
+    assert read_index(output / "index.parquet").table["path"].tolist() == ["jay/a.png", "owl/b.png", "owl/c.png"]
+    assert pd.read_csv(output / "skipped.csv").empty
+
+
+def test_the_same_bytes_under_two_classes_are_named(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture(root, "owl/a.png", "owl/bb.png", "jay/ccc.png")
+    for copy in ("jay/other.png", "owl/again.png"):
+        (root / copy).write_bytes((root / "owl/a.png").read_bytes())
+    run(root, "folder")
+    warning = capsys.readouterr().err
+    assert "1 images are the same bytes under two classes: 'jay/other.png' = 'owl/a.png'" in warning
+    (root / "jay/other.png").unlink()
+    run(root, "folder")
+    assert "same bytes" not in capsys.readouterr().err
+
+
+def annotated_before_turn(root: Path, orientation: int) -> np.ndarray:
+    """A COCO set of one JPEG of WIDTH x HEIGHT, its red object drawn and annotated in the file's own order."""
+    pixels = np.zeros((HEIGHT * 8, WIDTH * 8, 3), np.uint8)
+    pixels[16:40, 24:80] = (255, 0, 0)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    (root / "images").mkdir()
+    Image.fromarray(pixels).save(root / "images/a.png", exif=exif)
+    shape = {"id": 1, "file_name": "a.png", "width": WIDTH * 8, "height": HEIGHT * 8}
+    square = [[24, 16, 80, 16, 80, 40, 24, 40]]
+    shown = {"image_id": 1, "category_id": 1, "bbox": [24, 16, 56, 24], "segmentation": square}
+    content = {"images": [shape], "annotations": [shown], "categories": [{"id": 1, "name": "owl"}]}
+    (root / "train.json").write_text(json.dumps(content))
+    return decode(root / "images/a.png")
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+def test_annotations_made_before_the_turn_are_refused_or_turned_along(root: Path, orientation: int) -> None:
+    displayed = annotated_before_turn(root, orientation)
+    with pytest.raises(InputError, match=r"annotated before the turn that EXIF asks for \(see swapped_sizes\)"):
+        run(root, "coco")
+    output = run(root, "coco", swapped_sizes="turn")
+    box = read_annotations(output / "truth/annotations.parquet")[["x0", "y0", "x1", "y1"]].to_numpy()[0]
+    rows, columns = np.nonzero(displayed[..., 0] > 128)
+    assert box.tolist() == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+    with Image.open(output / "truth/masks/a.png") as mask:
+        np.testing.assert_array_equal(np.asarray(mask) == 1, displayed[..., 0] > 128)
+
+
+def test_sizes_that_differ_otherwise(root: Path) -> None:
+    annotated_before_turn(root, 1)
+    content = json.loads((root / "train.json").read_text())
+    del content["annotations"][0]["segmentation"]
+    for size, reason in (((80, 160), "width and height swapped in the annotation"), ((40, 20), "another size than")):
+        content["images"][0] |= dict(zip(("width", "height"), size, strict=True))
+        (root / "train.json").write_text(json.dumps(content))
+        if reason.startswith("another"):
+            output = run(root, "coco")
+            assert len(read_index(output / "index.parquet").table) == 1
+            assert pd.read_csv(output / "skipped.csv")["reason"][0].startswith(reason)
+        else:
+            with pytest.raises(InputError, match=reason):
+                run(root, "coco")
+
+
+def test_masks_of_a_giant_image_that_is_none_are_not_painted(root: Path) -> None:
+    annotated_before_turn(root, 1)
+    content = json.loads((root / "train.json").read_text())
+    content["images"][0] |= {"width": 1_000_000, "height": 1_000_000}
+    content["annotations"][0]["segmentation"] = {"size": [1_000_000, 1_000_000], "counts": [0, 10**12]}
+    (root / "train.json").write_text(json.dumps(content))
+    start = time.monotonic()
+    with pytest.raises(InputError, match="1 mask of another size"):
+        run(root, "coco")
+    assert time.monotonic() - start < 1
 
 
 def test_classes_restrict_labels_boxes_images_and_masks(root: Path) -> None:
@@ -198,7 +303,11 @@ def test_classes_restrict_labels_boxes_images_and_masks(root: Path) -> None:
 
 @pytest.mark.parametrize(
     ("shape", "content", "reason"),
-    [((HEIGHT, WIDTH + 1), None, "mask of another size"), ((HEIGHT, WIDTH), b"none", "unreadable mask")],
+    [
+        ((HEIGHT, WIDTH + 1), None, "mask of another size"),
+        ((WIDTH, HEIGHT), None, "mask of swapped width and height"),
+        ((HEIGHT, WIDTH), b"none", "unreadable mask"),
+    ],
 )
 def test_bad_mask(root: Path, shape: tuple[int, int], content: bytes | None, reason: str) -> None:
     picture(root / "images", "a.jpg", "b.jpg")
@@ -300,7 +409,8 @@ def test_stage_prepares_a_folder_without_labels(root: Path, monkeypatch: pytest.
     assert set(index.table["split"]) == {"train-weaksup"}
     assert (index.classes, index.root) == ((), root.resolve())
     assert read_annotations(Path("data/background/truth/annotations.parquet")).empty
-    assert pd.read_csv("data/background/skipped.csv").empty
+    skipped = pd.read_csv("data/background/skipped.csv")
+    assert skipped[["path", "reason"]].to_numpy().tolist() == [["MANIFEST.tsv", "no image by name and first bytes"]]
     for number in range(7):
         (root / f"bad{number}.jpg").write_text("text")
     with pytest.raises(InputError, match=r"7 not an image; first 'bad0.jpg' \(not an image\), .*'bad4.jpg'"):
@@ -320,6 +430,8 @@ def test_stage_prepares_a_folder_without_labels(root: Path, monkeypatch: pytest.
         {"reader": "xml"},
         {"fullsup_per_class": -1},
         {"splits": {"train": "a.json"}},
+        {"max_pixels": 0},
+        {"swapped_sizes": "maybe"},
         {"clases": ["owl"]},
     ],
 )

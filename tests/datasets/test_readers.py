@@ -12,6 +12,7 @@ from wsol_core.datasets.listing import DataParams, Listing
 from wsol_core.datasets.prepare import READERS
 from wsol_core.datasets.readers.coco_masks import instance_mask, polygons_mask, runs_mask, unpack
 from wsol_core.datasets.readers.xml_objects import read_objects
+from wsol_core.datasets.validate import check_listing
 
 
 def read(root: Path, reader: str, **options: Any) -> Listing:
@@ -55,9 +56,8 @@ def test_folder(tmp_path: Path) -> None:
 
 def test_unlabelled(tmp_path: Path) -> None:
     write(tmp_path / "root", {"sky/b.jpg": "", "a.PNG": "", "sky/notes.txt": "", ".hidden.png": ""})
-    write(tmp_path, {"elsewhere.png": ""})
-    (tmp_path / "root/out.png").symlink_to(tmp_path / "elsewhere.png")
     listing = read(tmp_path / "root", "unlabelled")
+    assert listing.problems == (("sky/notes.txt", "sky/notes.txt", "no image by name and first bytes"),)
     assert listing.classes == ()
     assert rows(listing) == [("a.PNG", "a.PNG", "train-weaksup", []), ("sky/b.jpg", "sky/b.jpg", "train-weaksup", [])]
     assert listing.annotations.empty
@@ -73,7 +73,47 @@ def test_folder_with_splits_and_a_link(tmp_path: Path) -> None:
     listing = read(tmp_path / "root", "folder")
     assert listing.classes == ("cat", "dog")
     assert [row[2:] for row in rows(listing)] == [("train-weaksup", [0]), ("train-fullsup", [0]), ("test", [1])]
-    assert listing.problems == (("train/owl", "train/owl", "path outside the root"),)
+    assert listing.problems == ()
+    assert check_listing(tmp_path / "root", listing) == [
+        ("train/owl", "train/owl", "linked folder, not followed (see follow_links)")
+    ]
+    write(tmp_path, {"elsewhere/d.jpg": ""})
+    followed = read(tmp_path / "root", "folder", follow_links=True)
+    assert [row[1] for row in rows(followed)][:2] == ["train/cat/a.jpg", "train/owl/d.jpg"]
+    assert check_listing(tmp_path / "root", followed, follow_links=True) == []
+
+
+def test_folder_of_linked_classes_says_what_was_passed_over(tmp_path: Path) -> None:
+    write(tmp_path, {"store/cat/a.jpg": ""})
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root/cat").symlink_to(tmp_path / "store/cat")
+    with pytest.raises(InputError, match=r"no images; .*passed over: 1, 'cat' \(linked folder, .*follow_links"):
+        read(tmp_path / "root", "folder")
+
+
+def test_images_are_known_by_their_first_bytes(tmp_path: Path) -> None:
+    for place, name in enumerate(("a", "b.jfif", "c.v1.final", "d.JPG", "e.dat")):
+        (tmp_path / "owl").mkdir(exist_ok=True)
+        Image.new("RGB", (2, 2)).save(tmp_path / "owl" / name, ("JPEG", "PNG", "WEBP", "TIFF", "BMP")[place])
+    write(tmp_path, {"owl/BMx.txt": "BMW is a car", "owl/P1 notes": "P1 is first", "owl/empty": ""})
+    listing = read(tmp_path, "folder")
+    assert listing.images["path"].tolist() == [
+        f"owl/{name}" for name in ("a", "b.jfif", "c.v1.final", "d.JPG", "e.dat")
+    ]
+    assert [problem.path for problem in listing.problems] == ["owl/BMx.txt", "owl/P1 notes", "owl/empty"]
+
+
+def test_images_of_one_name_keep_their_suffixes_as_ids(tmp_path: Path) -> None:
+    write(tmp_path, {"owl/a.jpg": "", "owl/a.png": "", "owl/b.jpg": ""})
+    assert read(tmp_path, "folder").images["image_id"].tolist() == ["owl/a.jpg", "owl/a.png", "owl/b"]
+
+
+@pytest.mark.parametrize("name", ["01.png", "01.JPG", "01"])
+def test_voc_pictures_of_other_suffixes(tmp_path: Path, name: str) -> None:
+    write(tmp_path, {"ImageSets/Main/trainval.txt": "01\n02\n", "Annotations/01.xml": xml(("cat", 0, (1, 1, 3, 2)))})
+    (tmp_path / "JPEGImages").mkdir()
+    Image.new("RGB", (3, 2)).save(tmp_path / "JPEGImages" / name, "PNG")
+    assert read(tmp_path, "voc").images["path"].tolist() == [f"JPEGImages/{name}", "JPEGImages/02.jpg"]
 
 
 def test_folder_without_images(tmp_path: Path) -> None:
@@ -111,7 +151,10 @@ def test_cub(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("train_test_split.txt", "1 1\n", "train_test_split.txt: no line for image 2"),
-        ("bounding_boxes.txt", "1 one 2 3 4\n", "bounding_boxes.txt: not as in CUB"),
+        ("bounding_boxes.txt", "1 one 2 3 4\n2 0 0 5 6\n7 0 0 1 1\n", "bounding_boxes.txt: image 1: not as in CUB"),
+        ("images.txt", "1\n", "images.txt, line 1: not as in CUB"),
+        ("images.txt", "\n", "images.txt: no image in it"),
+        ("train_test_split.txt", "1 2\n2 0\n7 1\n", "image 1: '2' is neither 0 nor 1"),
         ("classes.txt", None, "classes.txt: missing"),
         ("images.txt", None, "no images.txt"),
     ],
@@ -194,7 +237,7 @@ def test_xml_that_is_read(tmp_path: Path, encoding: str) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
-@pytest.mark.parametrize("content", [ENTITIES, xml(("a", 0, (1, 1, 2, 2))).replace("1<", "one<"), "", "<a>"])
+@pytest.mark.parametrize("content", [ENTITIES, xml(("", 0, (1, 1, 2, 2))), "", "<a>"])
 def test_xml_that_is_refused(tmp_path: Path, content: str, encoding: str) -> None:
     (tmp_path / "a.xml").write_bytes(content.encode(encoding))
     assert read_objects(tmp_path / "a.xml") is None

@@ -10,7 +10,7 @@ from stages import scan as stage
 from wsol_core.core.errors import InputError
 from wsol_core.core.files import read_table
 from wsol_core.data.images import Inspection, inspect
-from wsol_core.data.paths import walk
+from wsol_core.data.paths import passed_over, walk
 from wsol_core.datasets import scan as module
 from wsol_core.datasets.scan import list_files, scan
 
@@ -31,16 +31,16 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
 
-    def counted(path: Path) -> Inspection:
+    def counted(path: Path, max_pixels: int) -> Inspection:
         names.append(path.name)
-        return inspect(path)
+        return inspect(path, max_pixels)
 
     monkeypatch.setattr(module, "inspect", counted)
     return names
 
 
 def cache_file(root: Path) -> Path:
-    return root.parent / "cache" / "wsol" / "scan-1.sqlite"
+    return root.parent / "cache" / "wsol" / "scan-2.sqlite"
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -50,7 +50,7 @@ def test_scan_says_what_each_file_is(root: Path, workers: str, monkeypatch: pyte
     table = scan(root, ["gone.png", *PATHS, "bad.jpg", "a"])
     assert table.columns.tolist() == ["path", "digest", "width", "height", "problem"]
     assert table["width"].tolist() == [0, 4, 5, 6, 0, 0]
-    assert table["problem"].tolist() == ["listed but missing", "", "", "", "zero bytes", "unreadable"]
+    assert table["problem"].tolist() == ["listed but missing", "", "", "", "zero bytes", "not a regular file"]
     assert table["digest"].str.len().tolist() == [0, 32, 32, 32, 32, 0]
     assert scan(root, []).empty
 
@@ -78,20 +78,61 @@ def test_changed_files_are_opened_again(root: Path, opened: list[str]) -> None:
     assert second["width"].tolist() == [4, 30, 6]
 
 
-def test_bad_files_are_remembered_but_not_unreadable_places(root: Path, opened: list[str]) -> None:
+def test_a_bad_file_is_looked_at_again_since_tomorrow_it_may_be_read(root: Path, opened: list[str]) -> None:
     (root / "bad.jpg").write_bytes(b"nothing")
     for _ in range(2):
-        assert scan(root, ["bad.jpg", "a"])["problem"].tolist() == ["not an image", "unreadable"]
-    assert opened == ["bad.jpg", "a", "a"]
+        assert scan(root, ["bad.jpg"])["problem"].tolist() == ["not an image"]
+    assert opened == ["bad.jpg", "bad.jpg"]
+
+
+def test_another_max_pixels_is_obeyed_whatever_is_remembered(root: Path, opened: list[str]) -> None:
+    for limit, problem in ((11, "larger than max_pixels"), (12, ""), (11, "larger than max_pixels"), (12, "")):
+        assert scan(root, PATHS[:1], limit)["problem"].tolist() == [problem]
+    assert opened == ["1.png", "1.png"]
+
+
+def test_what_is_no_file_is_not_opened(root: Path, opened: list[str]) -> None:
+    os.mkfifo(root / "queue.jpg")
+    (root / "gone.jpg").symlink_to(root / "nothing.jpg")
+    (root / "circle.jpg").symlink_to(root / "circle.jpg")
+    table = scan(root, ["queue.jpg", "gone.jpg", "circle.jpg", "x" * 300])
+    assert table["problem"].tolist() == ["not a regular file", "link to nothing", "link to itself", "unreadable"]
+    assert opened == []
+
+
+def test_what_walk_passes_over_is_named(root: Path) -> None:
+    os.mkfifo(root / "a/queue")
+    (root / "a/gone.jpg").symlink_to(root / "nothing.jpg")
+    (root / "circle").symlink_to(root / "circle")
+    (root / "loop").symlink_to(root)
+    (root.parent / "elsewhere").mkdir()
+    (root.parent / "elsewhere/4.png").write_bytes(b"")
+    (root / "c").symlink_to(root.parent / "elsewhere")
+    wrong = {"a/gone.jpg": "link to nothing", "a/queue": "not a regular file", "circle": "link to itself"}
+    followed = "linked folder, not followed (see follow_links)"
+    assert dict(passed_over(root)) == wrong | {"c": followed, "loop": followed}
+    assert dict(passed_over(root, follow_links=True)) == wrong | {"loop": "link to itself"}
+    assert sorted(walk(root)) == PATHS
+    assert sorted(walk(root, follow_links=True)) == [*PATHS, "c/4.png"]
+    assert list_files(root, follow_links=True)["path"].tolist() == [*PATHS, "c/4.png"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="everything is open to root")
+def test_a_closed_folder_is_named(root: Path) -> None:
+    (root / "a").chmod(0)
+    try:
+        assert passed_over(root) == [("a", "folder that may not be read")]
+    finally:
+        (root / "a").chmod(0o755)
 
 
 def test_files_are_remembered_batch_by_batch(root: Path, monkeypatch: pytest.MonkeyPatch, opened: list[str]) -> None:
     monkeypatch.setattr(module, "BATCH", 2)
 
-    def dies(path: Path) -> Inspection:
+    def dies(path: Path, max_pixels: int) -> Inspection:
         if path.name == "3.png":
             raise KeyboardInterrupt
-        return inspect(path)
+        return inspect(path, max_pixels)
 
     with monkeypatch.context() as patch:
         patch.setattr(module, "inspect", dies)

@@ -110,6 +110,16 @@ def test_a_box_of_the_whole_picture_has_no_ring_and_an_empty_map_no_features() -
     assert describe(torch.rand(CHANNELS, 4, 4), inner[:0], plain).shape == (0, plain.width(CHANNELS))
 
 
+def test_a_constant_map_has_no_difference() -> None:
+    """What rounding leaves of it must not be stretched to length 1."""
+    generator = torch.Generator().manual_seed(0)
+    maps = (5 + 8 * torch.rand(CHANNELS, 1, 1, generator=generator)).expand(-1, 17, 13)
+    corners = torch.rand(200, 2, 2, generator=generator).sort(dim=1).values
+    found = describe(maps, corners.flatten(1), FEATURES)
+    assert not found[:, CHANNELS : 2 * CHANNELS].any()
+    assert found[:, :CHANNELS].all()
+
+
 def test_widened_boxes_stay_in_the_picture() -> None:
     boxes = torch.tensor([[0.4, 0.4, 0.6, 0.6], [0, 0.9, 0.5, 1]])
     torch.testing.assert_close(widened(boxes, 2), torch.tensor([[0.3, 0.3, 0.7, 0.7], [0, 0.85, 0.75, 1]]))

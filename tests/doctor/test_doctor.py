@@ -19,8 +19,8 @@ from wsol_core.configuration.parameters import Parameters, read_parameters
 from wsol_core.configuration.presets import preset_parameters
 from wsol_core.core.crf_params import CRFParams
 from wsol_core.core.errors import InputError
-from wsol_core.doctor import costs, data_sets, weights
-from wsol_core.doctor.costs import Costs
+from wsol_core.doctor import data_sets, running_time, speed, weights
+from wsol_core.doctor.costs import Cost, estimate
 from wsol_core.doctor.examination import examine
 from wsol_core.doctor.feature_stores import check_stores, row_bytes
 from wsol_core.doctor.finding import Finding
@@ -370,16 +370,16 @@ def known_speed(work: Pass) -> Speed:
 def speeds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Known ones, and two processes."""
     monkeypatch.setenv("WSOL_WORKERS", "2")
-    monkeypatch.setattr(costs, "pass_speed", known_speed)
-    monkeypatch.setattr(costs, "head_speed", lambda *arguments: HEADS[arguments[3]])
-    monkeypatch.setattr(costs, "component_seconds", lambda _: 0.02)
-    monkeypatch.setattr(costs, "search_seconds", lambda *_: 0.2)
+    monkeypatch.setattr(speed, "pass_speed", known_speed)
+    monkeypatch.setattr(running_time, "head_speed", lambda *arguments: HEADS[arguments[3]])
+    monkeypatch.setattr(running_time, "component_seconds", lambda _: 0.02)
+    monkeypatch.setattr(running_time, "search_seconds", lambda *_: 0.2)
 
 
-def demo_costs() -> dict[str, costs.Cost]:
+def demo_costs() -> dict[str, Cost]:
     pipeline, params = read_pipeline(), read_parameters(PARAMS)
     extents, _ = data_sets.check_data(params, [out for stage in pipeline.stages for out in stage.outs])
-    return {cost.stage: cost for cost in Costs(pipeline.stages, params, extents)}
+    return {cost.stage: cost for cost in estimate(pipeline.stages, params, extents)}
 
 
 @pytest.mark.usefixtures("speeds")

@@ -25,13 +25,16 @@ from wsol_core.engine.recipe import all_recipes, entry_recipe, find_recipe, load
 RECIPES = all_recipes()
 NAMES = [f"{method}/{network}" for method, network in RECIPES]
 LEARNS_FROM = {
-    "wsfl/foreground": "masks.h5", "spol/segmentation": "tristate.h5", "psol/psol": "boxes.parquet",
+    "wsfl/foreground": "masks.h5", "spol/segmentation": "tristate.h5",
+    "spol/segmentation-mean-teacher": "tristate.h5", "psol/psol": "boxes.parquet",
     "bcct/ct": "masks.h5", "two_phase/later": "class_maps.h5", "sec/sec": "cues.h5",
 }  # fmt: skip
 WITH_BACKGROUND = ("bcct/binary", "bcct/joint")
 UNTRAINED = ("bcct/features", "norm/norm")
 OWN: dict[str, dict[str, Any]] = {
-    "spol/cam": {"levels": [-2, -1]}, "spol/segmentation": {"levels": [-2, -1]}, "fam/fam": {"parts": 2},
+    "spol/cam": {"levels": [-2, -1]}, "spol/cam-released": {"levels": [-2, -1]},
+    "spol/segmentation": {"levels": [-2, -1]}, "spol/segmentation-mean-teacher": {"levels": [-2, -1]},
+    "fam/fam": {"parts": 2},
     "bcct/binary": {"resolution": 8}, "bcct/features": {"resolution": 8}, "bcct/ct": {"width": 8},
     "bcct/joint": {"width": 8, "binary": {"resolution": 8}},
     "two_phase/first": {"width": 8, "set": "localization", "saliency": -2, "maps": "all"},
@@ -206,7 +209,10 @@ def test_every_parameter_of_every_network_says_what_it_is() -> None:
     ("entry", "message"),
     [
         ({"method": "spoll"}, "no method 'spoll'; did you mean 'spol'"),
-        ({"method": "spol"}, "method 'spol' has no network ''; it has cam, segmentation"),
+        (
+            {"method": "spol"},
+            "method 'spol' has no network ''; it has cam, cam-released, segmentation, segmentation-mean-teacher",
+        ),
         ({"method": "spol", "network": "cam2"}, "has no network 'cam2'"),
         ({"network": "cam"}, "names no method; add method: one of bcct, classifier"),
         ("cam", "names no method"),

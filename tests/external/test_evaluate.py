@@ -102,6 +102,36 @@ def test_perfect_maps_are_perfect(tmp_path, truth, maps):
     assert ious["share"][:10].sum() == 0
 
 
+def test_a_transposed_map_is_called_so(tmp_path, maps):
+    images = [{"id": 1, "file_name": "a.jpg", "width": SIDE, "height": SIDE // 2}]
+    shown = [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [10, 10, 30, 30]}]
+    content = {"images": images, "annotations": shown, "categories": [{"id": 1, "name": "cat"}]}
+    (tmp_path / "truth.json").write_text(json.dumps(content))
+    for name in ("b", "c", "d"):
+        (maps / f"{name}.npy").unlink()
+    np.save(maps / "a.npy", np.zeros((SIDE, SIDE // 2)))
+    line = refused(
+        "localization", "--maps", maps, "--ground-truth", tmp_path / "truth.json", "--out", tmp_path / "m.json"
+    )
+    assert "transposed: its shape is (100, 50), but the image has 50 rows of 100 pixels" in line
+    assert not (tmp_path / "m.json").exists()
+
+
+def test_bad_boxes_are_counted_and_listed(tmp_path, truth):
+    content = json.loads(truth.read_text())
+    content["annotations"].append({"id": 9, "image_id": 1, "category_id": 10, "bbox": [5, 5, 0, 5]})
+    truth.write_text(json.dumps(content))
+    rows = [{"image_id": n, "category_id": 10, "bbox": [5, 5, 30, 30], "score": 0.5} for n in range(1, 5)]
+    (tmp_path / "boxes.json").write_text(json.dumps([*rows, rows[0] | {"bbox": [500, 5, 30, 30]}]))
+    words = ("detection", "--boxes", tmp_path / "boxes.json", "--ground-truth", truth)
+    found = figures(*words, out=tmp_path / "m.json")
+    assert (found["objects"], found["objects_left_out"], found["boxes"], found["boxes_left_out"]) == (4, 1, 4, 1)
+    listed = pd.read_csv(tmp_path / "m-left_out.csv")
+    assert listed[["of", "image_id", "reason"]].to_numpy().tolist() == [
+        ["objects", "a", "empty box"], ["boxes", "a", "box outside the image"],
+    ]  # fmt: skip
+
+
 def test_files_stand_beside_the_json_and_come_out_the_same_twice(tmp_path, truth, maps):
     words = ("localization", "--maps", maps, "--ground-truth", truth)
     contents = []

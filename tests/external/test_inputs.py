@@ -101,11 +101,28 @@ def test_a_folder_gives_maps_of_any_size_and_kind(tmp_path):
         (np.zeros((2, 2), dtype=complex), "complex"),
         (np.array([["a"]]), "<U1"),
         (np.array([[255]], dtype=np.uint8), "scale them"),
+        (np.array([[0.5, 1.00001]]), r"from 0.5 to 1.00001;"),
+        (np.array([[0.5, -2e-6]]), r"from -2e-06 to 0.5;"),
+        (np.array([[1e300]]), "not finite"),
     ],
 )
 def test_a_bad_map_is_named(tmp_path, content, message):
     np.save(tmp_path / "bird.npy", content)
     with open_maps(tmp_path) as maps, pytest.raises(InputError, match=rf"bird\.npy: .*{message}"):
+        maps.read("bird", -1)
+
+
+def test_rounding_beyond_the_range_is_clipped(tmp_path):
+    np.save(tmp_path / "bird.npy", np.array([[-1e-7, 0.5, 1.0000001]]))
+    with open_maps(tmp_path) as maps:
+        assert maps.read("bird", -1).tolist() == [[0, 0.5, 1]]
+
+
+def test_a_map_that_claims_more_than_its_file_holds_is_refused_at_once(tmp_path):
+    np.save(tmp_path / "bird.npy", np.zeros((2, 2), np.float32))
+    content = (tmp_path / "bird.npy").read_bytes()
+    (tmp_path / "bird.npy").write_bytes(content.replace(b"(2, 2), }      ", b"(200000, 200000)}"[:14] + b" "))
+    with open_maps(tmp_path) as maps, pytest.raises(InputError, match="not a readable map"):
         maps.read("bird", -1)
 
 
@@ -208,6 +225,27 @@ def test_a_bad_file_is_refused(tmp_path, content, message):
         pass
 
 
+@pytest.mark.parametrize("kind", ["external link", "soft link", "raw file", "virtual"])
+def test_maps_that_lie_elsewhere_are_never_followed(tmp_path, kind):
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["maps"] = np.zeros((1, 2, 2))
+    (tmp_path / "raw").write_bytes(np.zeros((1, 2, 2)).tobytes())
+    with h5py.File(tmp_path / "maps.h5", "w") as file:
+        file["image_id"] = ["a"]
+        if kind == "external link":
+            file["maps"] = h5py.ExternalLink("other.h5", "maps")
+        elif kind == "soft link":
+            file["own"], file["maps"] = np.zeros((1, 2, 2)), h5py.SoftLink("/own")
+        elif kind == "raw file":
+            file.create_dataset("maps", (1, 2, 2), "f8", external=[(str(tmp_path / "raw"), 0, 32)])
+        else:
+            layout = h5py.VirtualLayout((1, 2, 2), "f8")
+            layout[:] = h5py.VirtualSource("other.h5", "maps", (1, 2, 2))
+            file.create_virtual_dataset("maps", layout)
+    with pytest.raises(InputError, match=r"maps is a link|maps lies in another file"), open_maps(tmp_path / "maps.h5"):
+        pass
+
+
 def test_what_is_no_file_of_scores_is_refused(tmp_path):
     (tmp_path / "text.h5").write_text("text")
     with pytest.raises(InputError, match="not a readable HDF5"), open_maps(tmp_path / "text.h5"):
@@ -277,6 +315,50 @@ def test_one_box_in_a_hundred_may_reach_outside(tmp_path):
     assert truth.boxes[BOX].to_numpy()[0].tolist() == [30, 0, 40, 20]
 
 
+FINE = [{"image_id": 3, "category_id": 1, "bbox": [0, 0, 5, 5]}] * 8
+
+
+@pytest.mark.parametrize(
+    ("box", "reason"),
+    [
+        ([5, 5, 0, 9], "empty box"),
+        ([50, 0, 9, 9], "box outside the image"),
+        ([5, 5, float("nan"), 9], "box of no four finite numbers"),
+        ([5, 5, 10**400, 9], "box of no four finite numbers"),
+        ([5, 5, 9], "box of no four finite numbers"),
+        ("5 5 9 9", "box of no four finite numbers"),
+    ],
+)
+def test_a_bad_box_costs_the_box(tmp_path, box, reason):
+    bad = {"image_id": 7, "category_id": 18, "bbox": box}
+    truth = read_ground_truth(coco_file(tmp_path, annotations=[*FINE, bad]))
+    assert truth.counts == {"objects_cut": 0, "objects_left_out": 1}
+    assert truth.left_out[["image_id", "reason"]].to_numpy().tolist() == [["one", reason]]
+    assert len(truth.boxes) == 8
+    assert truth.images["image_id"].tolist() == ["one", "two"]
+
+
+def test_many_boxes_outside_are_of_another_convention(tmp_path):
+    bad = [{"image_id": 7, "category_id": 18, "bbox": [50, 0, 9, 9]}] * 4
+    with pytest.raises(InputError, match="4 of 12 boxes are so; is it of another convention"):
+        read_ground_truth(coco_file(tmp_path, annotations=[*FINE, *bad]))
+
+
+@pytest.mark.parametrize("changes", [{"width": 10**30}, {"height": 0}, {"width": float("inf")}, {"width": "wide"}])
+def test_sizes_that_no_image_has_are_refused(tmp_path, changes):
+    image = {"id": 7, "file_name": "one.jpg", "width": 40, "height": 20}
+    with pytest.raises(InputError, match="an image without id, file_name, width or height"):
+        read_ground_truth(coco_file(tmp_path, images=[image | changes], annotations=[]))
+
+
+def test_masks_of_giant_images_are_not_painted(tmp_path):
+    image = {"id": 7, "file_name": "one.jpg", "width": 100_000, "height": 100_000}
+    shown = {"image_id": 7, "category_id": 1, "bbox": [1, 2, 10, 5], "segmentation": [SQUARE]}
+    truth = read_ground_truth(coco_file(tmp_path, images=[image], annotations=[shown]))
+    with pytest.raises(InputError, match="'one': more than 89478485 pixels"):
+        truth.mask("one")
+
+
 def xml(width: str = "40", box: tuple = (1, 1, 10, 5), name: str = "cat") -> str:
     corners = "".join(
         f"<{key}>{value}</{key}>" for key, value in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)
@@ -338,7 +420,7 @@ def test_an_image_set_names_files_of_its_folder(tmp_path, name):
 def test_an_image_set_is_text(tmp_path):
     (tmp_path / "ImageSets" / "Main").mkdir(parents=True)
     (tmp_path / "ImageSets" / "Main" / "test.txt").write_bytes(b"\xff\xfe")
-    with pytest.raises(InputError, match="not a text file"):
+    with pytest.raises(InputError, match="not UTF-8"):
         read_ground_truth(tmp_path / "ImageSets" / "Main" / "test.txt")
 
 
@@ -425,7 +507,7 @@ def test_metadata_folder_with_masks(tmp_path):
         ({"localization": "v/a.jpg,1,2,3,4\n"}, "localization.*no line"),
         ({"localization": METADATA["localization.txt"] + "v/c.jpg,1,2,3,4\n"}, "'v/c' is not in image_ids"),
         ({"localization": "v/a.jpg,1,2,x,7\nv/b.jpg,0,0,30,30\n"}, "not a number"),
-        ({"localization": "v/a.jpg,1,2,110,70\nv/b.jpg,0,0,30,30\n"}, "outside"),
+        ({"localization": "v/a.jpg,1,2,110,70\nv/b.jpg,0,0,300,30\n"}, "outside"),
         ({"image_ids": "v/a.jpg\nv/a.jpg\nv/b.jpg\n"}, "twice"),
         ({"image_ids": ""}, "not a table"),
     ],
@@ -488,13 +570,13 @@ def test_coco_results(tmp_path, truth):
     path = results(
         tmp_path / "boxes.json", ROW, ROW | {"image_id": "two.jpg", "category_id": "cat"}, ROW | {"score": 0.75}
     )
-    boxes, cut = read_boxes(path, truth)
-    assert cut == 0
+    boxes, cut, left_out = read_boxes(path, truth)
+    assert (cut, len(left_out)) == (0, 0)
     assert boxes["image_id"].tolist() == ["a/one", "a/one", "a/two"]
     assert boxes["score"].tolist() == [0.75, 0.5, 0.5]
     assert boxes["label"].tolist() == [1, 1, 0]
     assert boxes[BOX].to_numpy().tolist() == [[1, 2, 4, 6]] * 3
-    empty, _ = read_boxes(results(tmp_path / "boxes.json"), truth)
+    empty, *_ = read_boxes(results(tmp_path / "boxes.json"), truth)
     assert len(empty) == 0
 
 
@@ -507,7 +589,7 @@ def test_coco_results(tmp_path, truth):
         (ROW | {"bbox": [1, 2, 3]}, "not COCO results"),
         (ROW | {"bbox": None}, "not COCO results"),
         (ROW | {"score": "high"}, "not COCO results"),
-        (ROW | {"score": float("nan")}, "'a/one' has a box or score that is not finite"),
+        (ROW | {"score": float("nan")}, "'a/one' has a score that is not finite"),
         (ROW | {"bbox": [1, 2, float("inf"), 4]}, "not finite"),
         (ROW | {"bbox": [10, 2, 39, 15]}, "'a/one' .40x20. has a box .*another convention"),
         (ROW | {"bbox": [41, 2, 3, 4]}, "outside"),
@@ -523,7 +605,24 @@ def test_bad_coco_results_are_refused(tmp_path, truth, row, message):
         read_boxes(results(tmp_path / "boxes.json", row), truth)
 
 
-@pytest.mark.parametrize(("text", "message"), [("{", "not JSON"), ("{}", "are a list")])
+def test_bad_boxes_are_left_out_and_numbers_may_be_floats(tmp_path, truth):
+    rows = [ROW | {"image_id": 7.0, "category_id": 18.0}, ROW, ROW, ROW | {"bbox": [1, 2, 0, 4], "score": 0.01}]
+    found = read_boxes(results(tmp_path / "boxes.json", *rows, ROW | {"bbox": [1, 2, float("inf"), 4]}), truth)
+    assert len(found.boxes) == 3
+    assert found.left_out["reason"].tolist() == ["empty box", "box of no four finite numbers"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not JSON"),
+        ("{}", "are a list"),
+        ("[" * 100_000, "nested too deeply"),
+        ('["\\ud800"]', "half a surrogate pair"),
+        ('[{"image_id": 7, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 1%s}]' % ("0" * 400), "OverflowError"),
+        ("[1%s]" % ("0" * 5000), "not JSON"),
+    ],
+)
 def test_what_is_no_list_of_results_is_refused(tmp_path, truth, text, message):
     (tmp_path / "boxes.json").write_text(text)
     with pytest.raises(InputError, match=message):
@@ -534,7 +633,7 @@ def test_voc_results(tmp_path, truth):
     (tmp_path / "comp4_det_test_cat.txt").write_text("one 0.5 1 1 10 10\ntwo 0.25 3 4 40 20\n")
     (tmp_path / "comp4_det_test_dog.txt").write_text("")
     for path in (tmp_path, tmp_path / "comp4_det_test_cat.txt"):
-        boxes, _ = read_boxes(path, truth)
+        boxes, *_ = read_boxes(path, truth)
         assert boxes["image_id"].tolist() == ["a/one", "a/two"]
         assert boxes[BOX].to_numpy().tolist() == [[0, 0, 10, 10], [2, 3, 40, 20]]
         assert boxes["label"].tolist() == [0, 0]
@@ -566,7 +665,7 @@ def test_a_table_of_the_pipeline(tmp_path, truth):
     write_table(tmp_path / "boxes.parquet", table)
     with pytest.raises(InputError, match="no ground truth for image 'elsewhere'"):
         read_boxes(tmp_path / "boxes.parquet", truth)
-    boxes, _ = read_boxes(tmp_path / "boxes.parquet", replace(truth, elsewhere=frozenset({"elsewhere"})))
+    boxes, *_ = read_boxes(tmp_path / "boxes.parquet", replace(truth, elsewhere=frozenset({"elsewhere"})))
     assert boxes[["image_id", "label"]].to_numpy().tolist() == [["a/one", -1]]
     write_table(tmp_path / "boxes.parquet", table.assign(label=2))
     with pytest.raises(InputError, match="unknown class number 2"):
@@ -652,5 +751,5 @@ def test_class_names(tmp_path):
         (tmp_path / "names.txt").write_text(text)
         with pytest.raises(InputError, match="each once"):
             read_class_names(tmp_path / "names.txt")
-    with pytest.raises(InputError, match="no list of class names"):
+    with pytest.raises(InputError, match="missing, or not a regular file"):
         read_class_names(tmp_path / "missing.txt")

@@ -1,8 +1,9 @@
 """Pseudo masks of maps: filled boxes, components and shares of cells against naive references, and the stage."""
 
+import itertools
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ import yaml
 from stages import pseudo_masks as stage
 from wsol_core.core.boxes import rasterize
 from wsol_core.core.errors import InputError
-from wsol_core.core.map_store import CLASS_AGNOSTIC, Kind, MapStore, create
+from wsol_core.core.map_store import CLASS_AGNOSTIC, IGNORE, Kind, MapStore, create
 from wsol_core.core.params import load
 from wsol_core.core.regions import largest_component
 from wsol_core.methods.ddt.colocalization import pseudo_box
@@ -115,6 +116,60 @@ def test_only_the_largest_component_counts() -> None:
     assert pseudo_mask(scores, PseudoMaskParams(resolution=8, shape="component"))[2, 2] == 0
 
 
+def naive_margin(scores: npt.NDArray[np.float32], params: PseudoMaskParams) -> list[list[float]]:
+    """The masks of two maps, cut at .5 after the margin is added and taken away, held against each other."""
+    plain = params.model_copy(update={"margin": 0.0})
+    possible, sure = (
+        pseudo_mask(np.where(scores > 0.5 + step, 1, 0).astype(np.float32), plain)
+        if (scores > 0.5 + step).any()
+        else np.zeros((params.resolution, params.resolution))
+        for step in (-params.margin, params.margin)
+    )
+    return [
+        [1.0 if a == b == 1 else 0.0 if a == b == 0 else IGNORE for a, b in zip(*rows, strict=True)]
+        for rows in zip(possible, sure, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("shape", ["box", "component"])
+@pytest.mark.parametrize("grid", SHAPES)
+def test_cells_of_one_threshold_alone_are_ignored(grid: tuple[int, int], shape: Literal["box", "component"]) -> None:
+    for side, margin in itertools.product(SIDES, (0.1, 0.25)):
+        params = PseudoMaskParams(resolution=side, shape=shape, margin=margin)
+        for scores in random_scores(grid):
+            found = pseudo_mask(scores, params)
+            assert found.dtype == np.float32
+            if (scores > 0.5 - margin).any():
+                assert found.tolist() == naive_margin(scores, params)
+
+
+def test_a_margin_by_hand() -> None:
+    """A sure core within an unsure rim; and a second object that is the largest at the lower threshold alone."""
+    scores = np.zeros((6, 6), dtype=np.float32)
+    scores[1, 0:5] = 0.45
+    scores[1, 1:3] = 0.75
+    params = PseudoMaskParams(resolution=6, shape="component", margin=0.1)
+    unsure = [255.0, 1.0, 1.0, 255.0, 255.0, 0.0]
+    assert pseudo_mask(scores, params)[1].tolist() == unsure
+    assert pseudo_mask(scores, params).sum() == sum(unsure)
+    scores[3:6, 0:4] = 0.45
+    apart = pseudo_mask(scores, params)
+    assert apart[1].tolist() == [0, 255, 255, 0, 0, 0]
+    assert (apart[3:, :4] == 255).all()
+    assert not (apart == 1).any()
+
+
+@pytest.mark.parametrize("grid", [(1, 1), (3, 7)])
+@pytest.mark.parametrize(("value", "label"), [(0.0, 1), (0.25, 1), (0.5, 255), (0.55, 255), (0.75, 1), (1.0, 1)])
+@pytest.mark.parametrize("shape", ["box", "component"])
+def test_a_margin_of_constant_maps(
+    shape: Literal["box", "component"], value: float, label: int, grid: tuple[int, int]
+) -> None:
+    """All is foreground above the margin, and below it as of any map without an object; within it all is ignored."""
+    params = PseudoMaskParams(resolution=4, shape=shape, margin=0.1)
+    assert (pseudo_mask(np.full(grid, value, dtype=np.float32), params) == label).all()
+
+
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
@@ -135,7 +190,12 @@ TARGETS = Path("data/localization/targets/pseudo_masks.h5")
 @pytest.mark.usefixtures("workspace")
 @pytest.mark.parametrize(
     ("changes", "kind"),
-    [({}, Kind.MASK), ({"shape": "component"}, Kind.MASK), ({"shape": "component", "soft": True}, Kind.SCORE)],
+    [
+        ({}, Kind.MASK),
+        ({"shape": "component"}, Kind.MASK),
+        ({"shape": "component", "soft": True}, Kind.SCORE),
+        ({"margin": 0.2}, Kind.TRISTATE),
+    ],
 )
 def test_the_stage_writes_a_mask_of_every_map(changes: dict[str, Any], kind: Kind) -> None:
     maps = random_scores((20, 20), 300)
@@ -149,7 +209,9 @@ def test_the_stage_writes_a_mask_of_every_map(changes: dict[str, Any], kind: Kin
         assert set(store.labels.tolist()) == {CLASS_AGNOSTIC}
         expected = np.stack([pseudo_mask(scores, params) for scores in maps])
         np.testing.assert_allclose(store[:], expected, atol=5e-4 if kind is Kind.SCORE else 0)
-        assert (len(np.unique(store[:])) > 2) == (kind is Kind.SCORE)
+        seen = np.unique(store[:])
+        assert (IGNORE in seen) == (kind is Kind.TRISTATE)
+        assert (len(seen) > 3) == (kind is Kind.SCORE)
 
 
 @pytest.mark.usefixtures("workspace")
@@ -170,3 +232,29 @@ def test_shares_of_a_box_are_refused(shape: str) -> None:
     else:
         stage.main()
         assert TARGETS.exists()
+
+
+@pytest.mark.usefixtures("workspace")
+def test_without_a_margin_the_file_is_that_of_plain_masks() -> None:
+    """To the last byte."""
+    maps, ids = random_scores((9, 13), 8), [str(number) for number in range(8)]
+    write("ddt", ids, [0] * 8, maps, resolution=4, shape="component", margin=0.0)
+    stage.main()
+    masks = []
+    for scores in maps:
+        mask = largest_component(scores > 0.5)
+        shares = naive_shares(mask, 4)
+        least = min(Fraction(1, 2), max(max(row) for row in shares))
+        masks.append([[not mask.any() or share >= least for share in row] for row in shares])
+    plain = Path("plain.h5")
+    with create(plain, Kind.MASK, 4, 4) as writer:
+        writer.append(ids, [CLASS_AGNOSTIC] * 8, np.array(masks))
+    assert TARGETS.read_bytes() == plain.read_bytes()
+
+
+@pytest.mark.usefixtures("workspace")
+def test_shares_with_a_margin_are_refused() -> None:
+    write("ddt", ["a"], [0], np.ones((1, 4, 4), np.float32), soft=True, shape="component", margin=0.1)
+    with pytest.raises(InputError, match=r"pseudo_masks: margin: shares of cells \(soft\) are of one threshold"):
+        stage.main()
+    assert not TARGETS.exists()

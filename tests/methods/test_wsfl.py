@@ -173,7 +173,7 @@ def test_fine_tuning_moves_the_weights() -> None:
 def test_interrupted_fine_tuning_of_another_start_is_not_resumed(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stop(*_: object) -> None:
+    def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(recipe, "foreground_loss", stop)
@@ -183,6 +183,27 @@ def test_interrupted_fine_tuning_of_another_start_is_not_resumed(
         with pytest.raises(KeyboardInterrupt):
             train_stage.main(MOVED)
     assert len(list((workspace / "scratch").iterdir())) == 2
+
+
+@pytest.mark.usefixtures("workspace")
+def test_images_are_weighted_where_their_masks_ignore_cells(small_index: ImageIndex) -> None:
+    """Half of the images are sure of one cell in three that may be the object."""
+    write_networks(epochs=1, image_weights="agreement")
+    with pytest.raises(InputError, match=r"pseudo_masks\.h5: has no ignored pixels"):
+        train_stage.main(MOVED)
+    ids = small_index.table["image_id"].tolist()
+    with create(MASKS, Kind.TRISTATE, 2, 2) as writer:
+        unsure, sure = np.array([[1, 255], [255, 0]]), np.array([[0, 1], [0, 1]])
+        writer.append(ids, [CLASS_AGNOSTIC] * len(ids), np.stack([(unsure, sure)[n % 2] for n in range(len(ids))]))
+    heads = {}
+    for weights in ("equal", "agreement"):
+        write_networks(epochs=1, image_weights=weights)
+        train_stage.main(MOVED)
+        found = load_checkpoint(TRAINED)
+        assert found.config["image_weights"] == weights
+        heads[weights] = found.tensors["head.weight"]
+    assert all(torch.isfinite(head).all() for head in heads.values())
+    assert not torch.equal(*heads.values())
 
 
 @pytest.mark.usefixtures("workspace")

@@ -1,7 +1,7 @@
 """The pipeline end to end through DVC, in copies of the project: the demo's chain with the preset tiny, and, in slow
 tests, every method with tiny-all.
 
-Stages start as forks of a process with torch in it (`warm_python`); a slow test runs them all with the real `python`.
+Stages start as forks of a process with torch in it (`warm_process`); a slow test runs them all with the real `python`.
 """
 
 import json
@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 import yaml
 
-from tests.pipeline.warm_python import warm_python
 from wsol_core.core.map_store import MapStore
+from wsol_core.core.warm_process import warm_process
 from wsol_core.data.index import SPLITS, read_index
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -74,22 +74,23 @@ def built(folder: Path, preset: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A folder whose `python` is warm, at the front of the PATH."""
-    with warm_python(tmp_path_factory.mktemp("warm")) as folder:
-        PATH.insert(0, folder)
-        yield folder
-        PATH.remove(folder)
+def warm() -> Iterator[None]:
+    """Stages are forked from here on."""
+    with warm_process() as environment:
+        forking = environment["PATH"].split(os.pathsep)[:1] if environment else []
+        PATH[:0] = forking
+        yield
+        del PATH[: len(forking)]
 
 
 @pytest.fixture(scope="module")
-def project(warm: str, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: ARG001 - it starts the stages
+def project(warm: None, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: ARG001 - it starts the stages
     """The demo's chain, built."""
     return built(tmp_path_factory.mktemp("project"), "tiny")
 
 
 @pytest.fixture(scope="module")
-def whole(warm: str, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: ARG001 - it starts the stages
+def whole(warm: None, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: ARG001 - it starts the stages
     """Every method, built; minutes, so for slow tests alone."""
     return built(tmp_path_factory.mktemp("whole"), "tiny-all")
 
@@ -277,10 +278,9 @@ def test_queued_experiments_run_in_their_own_workspaces(project: Path) -> None:
 
 
 @pytest.mark.slow
-def test_clean_run_of_cold_processes_elsewhere_gives_the_same_hashes(whole: Path, warm: str, tmp_path: Path) -> None:
+def test_clean_run_of_cold_processes_elsewhere_gives_the_same_hashes(whole: Path, tmp_path: Path) -> None:
     other = copy_project(tmp_path / "other", "tiny-all")
-    path = os.pathsep.join(part for part in PATH if part != warm)
-    run(other, "dvc", "repro", WSOL_WORKERS="1", PATH=path)
+    run(other, "dvc", "repro", WSOL_WORKERS="1", PATH=os.pathsep.join((str(BIN), os.environ["PATH"])))
     first, second = lock(whole), lock(other)
     assert {path for path in first if first[path] != second[path]} == set()
 
@@ -307,21 +307,3 @@ def test_params_typo_is_one_line(project: Path, edit: tuple[str, str], expected:
     assert len(errors) == 1
     assert expected in errors[0]
     assert "Traceback" not in found.stderr
-
-
-def test_a_warm_stage_is_a_process_of_its_own_in_its_folder(warm: str, tmp_path: Path) -> None:
-    stage = tmp_path / "stages/shown.py"
-    stage.parent.mkdir()
-    stage.with_name("__init__.py").touch()
-    words = [f"{warm}/python", "-m", "stages.shown", "a", "b c"]
-    stage.write_text(
-        "import os, sys\nprint(__name__, sys.argv[1:], os.getcwd(), os.environ['GIVEN'], 'torch' in sys.modules)"
-    )
-    expected = f"__main__ ['a', 'b c'] {tmp_path} here {{}}\n"
-    assert run(tmp_path, *words, GIVEN="here").stdout == expected.format(True)
-    assert run(tmp_path, sys.executable, *words[1:], GIVEN="here").stdout == expected.format(False)
-    for code, ending in {3: "sys.exit(3)", 1: "sys.exit('wrong')", 137: "os.kill(os.getpid(), 9)"}.items():
-        stage.write_text(f"import os, sys\nprint('before', flush=True)\n{ending}")
-        found = run(tmp_path, *words, check=False)
-        assert (found.returncode, found.stdout) == (code, "before\n")
-    assert run(tmp_path, f"{warm}/python", "-c", "import sys; print('torch' in sys.modules)").stdout == "False\n"

@@ -84,10 +84,13 @@ def test_stages_depend_on_what_they_import(stage: str) -> None:
     assert len(definition["deps"]) <= 12
 
 
-def test_light_stages_import_no_torch() -> None:
-    names = [f"stages.{name}" for name in STAGES if name not in WITH_TORCH and (ROOT / f"stages/{name}.py").is_file()]
+@pytest.mark.parametrize(("with_torch", "unwanted"), [(False, "torch"), (True, "timm")])
+def test_stages_import_no_more_than_they_need(with_torch: bool, unwanted: str) -> None:
+    """Stages without networks import no torch; timm is for those alone whose backbone is one of its networks."""
+    scripts = [name for name in STAGES if (ROOT / f"stages/{name}.py").is_file()]
+    names = [f"stages.{name}" for name in scripts if (name in WITH_TORCH) == with_torch]
     code = f"import importlib, sys\nfor name in {names}:\n importlib.import_module(name)\n"
-    code += " assert 'torch' not in sys.modules, name"
+    code += f" assert {unwanted!r} not in sys.modules, name"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
@@ -110,9 +113,10 @@ def test_no_module_is_named_for_being_nothing_in_particular() -> None:
 
 
 def test_recipes_alone_are_imported_by_name() -> None:
+    """And, in a process of its own that forks them, libraries and whole stages."""
     hidden = ("import_module", "__import__", "run_path", "run_module")
     found = {path.relative_to(ROOT).as_posix() for path in SOURCES if any(word in path.read_text() for word in hidden)}
-    assert found == {"wsol_core/engine/recipe.py"}
+    assert found == {"wsol_core/engine/recipe.py", "wsol_core/core/warm_process.py"}
 
 
 def test_metrics_read_no_environment_and_start_no_threads() -> None:

@@ -211,13 +211,34 @@ def test_sources_have_names_of_their_own(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     found = find_images([tmp_path / "a", tmp_path / "c/z.txt"], tmp_path / "a/out")
-    assert [(source.name, source.path.relative_to(tmp_path).as_posix()) for source in found] == [
+    assert found.passed_over == []
+    assert [(source.name, source.path.relative_to(tmp_path).as_posix()) for source in found.sources] == [
         ("sub/y", "a/sub/y.JPG"), ("x", "a/x.png"), ("z", "c/z.txt"),
     ]  # fmt: skip
-    assert len(find_images([tmp_path / "a/x.png", tmp_path / "a/x.png"], tmp_path / "out")) == 1
+    assert len(find_images([tmp_path / "a/x.png", tmp_path / "a/x.png"], tmp_path / "out").sources) == 1
     for places, message in ((["a", "b"], "have one name, 'x'"), (["c"], "no image in it"), (["d"], "no such file")):
         with pytest.raises(InputError, match=message):
             find_images([tmp_path / place for place in places], tmp_path / "a/out")
+
+
+def test_images_are_known_by_their_bytes_and_what_is_passed_over_is_named(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "photos").mkdir()
+    for place in ("store/y", "photos/x.jfif"):
+        Image.new("RGB", (4, 4)).save(tmp_path / place, "JPEG")
+    (tmp_path / "photos/linked").symlink_to(tmp_path / "store")
+    (tmp_path / "photos/gone.jpg").symlink_to(tmp_path / "nothing")
+    (tmp_path / "photos/out.jpg").symlink_to(tmp_path / "store/y")
+    os.mkfifo(tmp_path / "photos/queue.png")
+    found = find_images([tmp_path / "photos"], tmp_path / "out")
+    assert [source.name for source in found.sources] == ["out", "x"]
+    assert [(path.name, reason) for path, reason in found.passed_over] == [
+        ("gone.jpg", "link to nothing"),
+        ("linked", "linked folder, not followed (see follow_links)"),
+        ("queue.png", "not a regular file"),
+    ]
+    followed = find_images([tmp_path / "photos"], tmp_path / "out", follow_links=True)
+    assert [source.name for source in followed.sources] == ["linked/y", "out", "x"]
 
 
 # Masks

@@ -104,6 +104,13 @@ def test_the_stage_is_the_same_whatever_the_number_of_processes(
         assert not store[1].any()
 
 
+@pytest.mark.usefixtures("workspace")
+def test_an_unknown_refinement_is_named() -> None:
+    with pytest.raises(InputError, match="no refinement 'graph-cut'; there are crf, grabcut"):
+        stage.main("ddt", "graph-cut")
+    assert not Path("data/localization/outputs/ddt-graph-cut").exists()
+
+
 def test_a_map_without_an_image_is_named(workspace: ImageIndex, tmp_path: Path) -> None:
     few = ImageIndex(workspace.table.iloc[:1], workspace.classes, workspace.name, workspace.source)
     with (

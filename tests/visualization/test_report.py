@@ -4,21 +4,34 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pytest
 from PIL import Image
 
 from stages import localize as localize_stage
 from stages import report as report_stage
 from tests.small_workspace import build, make_boxes, make_index, rows_of, write_images
+from wsol_core.core.boxes import BOX_COLUMNS
 from wsol_core.core.errors import InputError
 from wsol_core.core.files import write_json
 from wsol_core.core.map_store import Kind, create
 from wsol_core.data.index import read_index
-from wsol_core.visualization.contact_sheets import Report, ReportParams, draw_boxes, draw_image, draw_result
+from wsol_core.visualization.contact_sheets import (
+    COLUMNS_OF_CASES,
+    Report,
+    ReportParams,
+    draw_boxes,
+    draw_image,
+    draw_result,
+    worst_by_error,
+)
 from wsol_core.visualization.pictures import (
     ABSENT,
+    CAPTION_HEIGHT,
+    GAP,
     GREEN,
     GREY,
+    HEADING_HEIGHT,
     RED,
     Picture,
     heat,
@@ -35,7 +48,7 @@ def f32(values: Any) -> npt.NDArray[np.float32]:
 
 
 THRESHOLD = {"threshold": 0.5, "scale": "value", "calibrated_by": "constant"}
-PARAMS = ReportParams(images=2, proposals=1, side=64)
+PARAMS = ReportParams(images=2, worst=2, proposals=1, side=64)
 BLACK = np.zeros((40, 30, 3), np.uint8)
 
 
@@ -90,10 +103,20 @@ def test_sheet_places_pictures_in_squares_and_absent_ones_in_grey() -> None:
     np.testing.assert_array_equal(plain[10, 40], ABSENT)
 
 
+def test_a_heading_stands_above_its_row() -> None:
+    white, row = np.full((20, 20, 3), 255, np.uint8), [(BLACK[:20, :20], "")]
+    plain, headed = sheet([row], 20), sheet(["x", row], 20)
+    strip = len(headed) - len(plain)
+    assert strip > 0
+    assert (headed[:strip] < 128).any()
+    np.testing.assert_array_equal(headed[strip + 4 :], plain[4:])
+    assert sheet(["", [(white, "")]], 20).min() == 255
+
+
 def test_pictures_stay_small(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (700, 700, 3), dtype=np.uint8)
     write_jpeg(tmp_path / "noise.jpg", noise)
-    assert (tmp_path / "noise.jpg").stat().st_size <= 400_000
+    assert (tmp_path / "noise.jpg").stat().st_size <= 300_000
     assert Image.open(tmp_path / "noise.jpg").size == (700, 700)
 
 
@@ -129,11 +152,42 @@ def test_best_and_worst_cases_are_those_of_highest_and_lowest_iou(
         return picture
 
     best, worst = Report(index, PARAMS, 0).cases(boxes, truth, "test", (note, draw_result(boxes, truth)))
-    assert best.shape == worst.shape
+    assert best.shape[1] == worst.shape[1]
+    assert len(best) < len(worst)
     ious = [value for _, value in seen]
     assert ious == sorted(ious[:2], reverse=True) + sorted(ious[2:])
     assert min(ious[:2]) >= max(ious[2:])
     assert len({image_id for image_id, _ in seen}) == 4
+
+
+def test_the_worst_are_grouped_by_error_the_commonest_first() -> None:
+    errors = ["too_big", "part", "too_big", "background", "multi_instance", "correct", "correct", "correct"]
+    ious = [0.5, 0.1, 0.2, 0.3, 0.4, 0.9, 0.6, 0.7]
+    images = pd.DataFrame({"image_id": list("abcdefgh"), "iou": ious, "error": errors})
+    groups = [(heading, "".join(part["image_id"])) for heading, part in worst_by_error(images, 7)]
+    expected = ["too big: 2 of 7", "multi instance: 1 of 7", "part: 1 of 7", "background: 1 of 7", "correct: 2 of 7"]
+    assert groups == list(zip(expected, ["ca", "e", "b", "d", "gh"], strict=True))
+    assert [part["image_id"].tolist() for _, part in worst_by_error(images, 1)] == [["b"]]
+    assert list(worst_by_error(images[:0], 3)) == []
+
+
+def test_the_sheet_of_the_worst_has_a_heading_and_rows_for_each_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Boxes of the whole image and of a corner of the object."""
+    monkeypatch.chdir(tmp_path)
+    index = make_index(count=12)
+    write_images(tmp_path, index)
+    truth = make_boxes(index).assign(x0=10, y0=10, x1=20, y1=20)
+    boxes = truth.assign(x0=0, y0=0, x1=40, y1=40)
+    part = np.arange(12) % 2 == 0
+    boxes.loc[part, list(BOX_COLUMNS)] = 10, 10, 14, 14
+    report = Report(index, PARAMS.model_copy(update={"worst": 24}), 0)
+    _, worst = report.cases(boxes, truth, "test", [draw_image])
+    tiles = part[index.table["split"] == "test"]
+    assert 1 < tiles.sum() < len(tiles) <= COLUMNS_OF_CASES
+    assert len(worst) == 2 * (HEADING_HEIGHT + CAPTION_HEIGHT + PARAMS.side + GAP) + GAP
+    assert worst.shape[1] == max(tiles.sum(), (~tiles).sum()) * (PARAMS.side + GAP) + GAP
 
 
 def test_the_final_box_is_red_over_the_green_truth() -> None:

@@ -4,22 +4,23 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from wsol_core.ablations.cost import cost
 from wsol_core.ablations.definition import Table
 from wsol_core.ablations.document import update_docs
-from wsol_core.ablations.runs import RESULTS, read_rows, run_missing
-from wsol_core.ablations.tables import pick, read_tables
+from wsol_core.ablations.pairs import write_pairs
+from wsol_core.ablations.runs import missing_runs, path_of, read_rows, run_all
+from wsol_core.ablations.tables import LocalizationTable, pick, read_tables
 from wsol_core.core.errors import InputError
 from wsol_core.core.params import preset
+from wsol_core.core.texts import parse_yaml
+from wsol_core.core.warm_process import warm_process
 
 
 def lines() -> list[str]:
-    """A line for each table: name, preset that it is meant for, rows that are done with the preset in use, title."""
-    found, current = [], preset()
+    """A line for each table: name, preset that it is meant for, rows that are done, title."""
+    found = []
     for table in read_tables().values():
-        runs = read_rows(RESULTS / current / f"{table.name}.csv", table)
-        done = len({row.name for row in table.rows} & set(runs["row"]))
+        done = len({row.name for row in table.rows} & set(read_rows(path_of(table), table)["row"]))
         found.append(f"{table.name:24}{table.preset:15}{done:3} of {len(table.rows):2} rows  {table.title}")
     return found
 
@@ -45,34 +46,53 @@ def meant_tables() -> list[Table]:
     return found
 
 
-def run(tables: Sequence[Table], seeds: str, rows: str, values: Sequence[str], say: Callable[[str], None]) -> int:
-    """Run what is missing of tables and rewrite the pages after each row.
+def run(
+    tables: Sequence[Table], seeds: str, rows: str, values: Sequence[str], start: bool, say: Callable[[str], None]
+) -> int:
+    """Say what is missing of tables and what it costs, and run it if it may start; pages are rewritten after each row.
 
     Args:
         tables: in the order that they run.
         seeds: numbers, commas between; empty for each table's own.
         rows: names, commas between; empty for all.
         values: `NAME=VALUE` each, for `${NAME}` in tables.
+        start: whether it may.
         say: takes a line on each run.
 
     Returns:
         How many runs failed.
 
     Raises:
-        InputError: a row, seed or value cannot be, code is not committed, or parameters are edited.
+        InputError: a row, seed or value cannot be, a table is meant for another preset, code is not committed, or
+            parameters are edited.
     """
     names, numbers, given = _split(rows), _numbers(seeds), dict(assignment(each) for each in values)
     chosen = [pick(table.rows_by_name(), names, "row") if names else list(table.rows) for table in tables]
+    for table in tables:
+        if table.preset != preset():
+            use = f"params.yaml is preset {preset()}; run `wsol use {table.preset}` first"
+            raise InputError(f"{table.name} is meant for preset {table.preset}, and {use}")
+    missing = [missing_runs(table, own, numbers or table.seeds) for table, own in zip(tables, chosen, strict=True)]
+    runs = [run for own in missing for run in own]
+    for line in cost(runs) if runs else ["nothing is missing"]:
+        say(line)
+    if not start:
+        if runs:
+            say("nothing runs yet: `--yes` starts it")
+        return 0
 
     def tell(line: str) -> None:
         update_docs(read_tables())
         say(line)
 
+    failed = 0
+    with warm_process() as environment:
+        for table, own in zip(tables, missing, strict=True):
+            failed += run_all(own, given, environment, tell)
+            if isinstance(table, LocalizationTable) and table.pairs:
+                write_pairs(table, say)
     update_docs(read_tables())
-    return sum(
-        run_missing(table, own_rows, numbers or table.seeds, preset(), given, tell)
-        for table, own_rows in zip(tables, chosen, strict=True)
-    )
+    return failed
 
 
 def _split(names: str) -> list[str]:
@@ -94,6 +114,6 @@ def assignment(text: str) -> tuple[str, Any]:
     if Path(value).exists():
         return name, str(Path(value).resolve())
     try:
-        return name, yaml.safe_load(value)
-    except yaml.YAMLError as error:
+        return name, parse_yaml(value, name)
+    except InputError as error:
         raise InputError(f"--value {text}: not a value of YAML") from error

@@ -94,9 +94,13 @@ class Table(Block):
         """The DVC stages that the row needs."""
         return [f"evaluate_{self.measure}@{self.method_of(row)}"]
 
-    def overrides(self, row: Row) -> Overrides:
-        """What the row changes, leaf by leaf; its method is evaluated whether the preset does so or not."""
-        return self.evaluated(self.method_of(row)) | dict(leaves(self.params)) | dict(leaves(row.params))
+    def changes(self, row: Row) -> Overrides:
+        """What the row changes beside the method that is evaluated, leaf by leaf."""
+        return dict(leaves(self.params)) | dict(leaves(row.params))
+
+    def overrides(self, *rows: Row) -> Overrides:
+        """What rows of equal `changes` change; their methods are evaluated whether the preset does so or not."""
+        return self.evaluated([self.method_of(row) for row in rows]) | self.changes(rows[0])
 
     def read_figures(self, row: Row, read: Read) -> Figures:
         """The figures of a run, `figures` among them; no split where nothing could be measured."""
@@ -107,5 +111,5 @@ class Table(Block):
         """What the document shows, the main figure first."""
 
     @abstractmethod
-    def evaluated(self, method: str) -> Overrides:
-        """The parameters with which DVC has the stage that evaluates a method, and none for others if lists say so."""
+    def evaluated(self, methods: Sequence[str]) -> Overrides:
+        """The parameters with which DVC has the stages that evaluate methods, and none for others if lists say so."""

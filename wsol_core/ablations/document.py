@@ -7,6 +7,7 @@ import pandas as pd
 
 from wsol_core.ablations.definition import Column, Row, Table, Unit
 from wsol_core.ablations.pages import rewrite
+from wsol_core.ablations.pairs import read_pairs
 from wsol_core.ablations.runs import RESULTS, read_rows
 
 SPLIT = "test"
@@ -16,6 +17,7 @@ FORMATS: dict[Unit, Callable[[float], str]] = {
     "three": "{:.3f}".format,
     "pixels": "{:.0f}".format,
 }
+ENDS = ("", "_low", "_high")
 
 
 def update_docs(tables: dict[str, Table], project: Path = Path()) -> None:
@@ -38,6 +40,7 @@ def section(table: Table, project: Path = Path()) -> str:
     for path in found:
         figures = read_rows(path, table)
         lines += [_caption(path.parent.name, table, figures), "", *_markdown(table, figures), ""]
+        lines += _compared(read_pairs(path.with_name(f"{table.name}-pairs.csv")))
     return "\n".join(lines[:-1])
 
 
@@ -77,19 +80,50 @@ def _cells(columns: Sequence[Column], row: Row, found: pd.DataFrame) -> Iterator
 
 
 def _over_seeds(found: pd.DataFrame, name: str, show: Callable[[float], str] = FORMATS["percent"]) -> str:
-    """The mean over seeds with the lowest and the highest; of a single seed the figure with its bootstrap interval.
+    """The mean over seeds and their standard deviation; of a single seed the figure with its bootstrap interval.
 
     One number where it does not change with the seed, or has no interval.
     """
     values = found[name].dropna()
     if values.empty:
         return "-"
-    bounds = (values.min(), values.max())
     if len(values) == 1 and f"{name}_low" in found:
-        bounds = (found[f"{name}_low"].iloc[0], found[f"{name}_high"].iloc[0])
-    elif bounds[0] == bounds[1]:
-        return show(bounds[0])
-    return f"{show(values.mean())} ({show(bounds[0])} to {show(bounds[1])})"
+        return f"{show(values.iloc[0])} ({show(found[f'{name}_low'].iloc[0])} to {show(found[f'{name}_high'].iloc[0])})"
+    if values.min() == values.max():
+        return show(values.iloc[0])
+    return f"{show(values.mean())} ± {show(values.std())}"
+
+
+def _compared(pairs: pd.DataFrame) -> list[str]:
+    """A Markdown table of differences between rows, the sentence that explains it before; nothing without pairs."""
+    if pairs.empty:
+        return []
+    says = (
+        "Differences between two rows at the same seeds and on the same images. 95 % of them lie in the interval when "
+        "seeds and images are drawn again; `all` is every split together."
+    )
+    lines = [says, "", "| rows | seeds | split | GT-known, points | mean IoU | by GT-known |"]
+    lines.append("| --- | --- | --- | ---: | ---: | --- |")
+    for pair in pairs.to_dict("records"):
+        points = _signed([100 * pair[f"gt_known{end}"] for end in ENDS], "{:+.1f}")
+        iou = _signed([pair[f"mean_iou{end}"] for end in ENDS], "{:+.3f}")
+        verdict = _verdict(pair["gt_known_low"], pair["gt_known_high"])
+        seeds = ", ".join(str(pair["seeds"]).split())
+        names = f"{pair['first']} less {pair['second']}"
+        lines.append(f"| {names} | {seeds} | {pair['split']} | {points} | {iou} | {verdict} |")
+    return [*lines, ""]
+
+
+def _signed(figures: Sequence[float], form: str) -> str:
+    mean, low, high = map(form.format, figures)
+    return f"{mean} ({low} to {high})"
+
+
+def _verdict(low: float, high: float) -> str:
+    """What the interval of GT-known says."""
+    if low > 0:
+        return "above"
+    return "below" if high < 0 else "cannot be told apart"
 
 
 def _paper(row: Row, column: Column) -> str:

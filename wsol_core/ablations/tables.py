@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal, TypeVar
+from typing import ClassVar, Literal, Self, TypeVar
 
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
-from wsol_core.ablations.definition import Column, Figures, Read, Row, Table
+from wsol_core.ablations.definition import Column, Figures, Name, Read, Row, Table
 from wsol_core.ablations.overrides import Overrides
 from wsol_core.core.errors import InputError, nearest
-from wsol_core.core.params import read_yaml
+from wsol_core.core.texts import read_yaml
 from wsol_core.data.index import TRAIN_WEAKSUP
 
 FOLDER = Path("ablations")
@@ -30,6 +30,15 @@ class LocalizationTable(Table):
     measure: Literal["localization"] = "localization"
     classifier: str | None = None
     """classifier for Top-1 and Top-5; none for GT-known alone"""
+    pairs: tuple[tuple[Name, Name], ...] = ()
+    """rows that are compared, the first with the second"""
+
+    @model_validator(mode="after")
+    def _pairs_are_rows(self) -> Self:
+        for name in (name for pair in self.pairs for name in pair):
+            if name not in self.rows_by_name():
+                raise ValueError(f"pairs: no row {name!r}{nearest(name, self.rows_by_name())}")
+        return self
 
     def columns(self) -> Sequence[Column]:
         """GT-known; with a classifier Top-1 and Top-5 too."""
@@ -43,9 +52,9 @@ class LocalizationTable(Table):
         )
         return (*located, Column("Top-1", "top1_loc"), Column("Top-5", "top5_loc")) if self.classifier else located
 
-    def evaluated(self, method: str) -> Overrides:
-        """The method alone."""
-        return {"methods": [method]}
+    def evaluated(self, methods: Sequence[str]) -> Overrides:
+        """The methods alone."""
+        return {"methods": list(methods)}
 
     def targets(self, row: Row) -> list[str]:
         """Those of boxes, and of classes with a classifier."""
@@ -82,9 +91,9 @@ class HeatMapTable(Table):
         )
         return (*columns, Column("peaks apart", "peak_pixels", "pixels")) if self.peaks_from else columns
 
-    def evaluated(self, method: str) -> Overrides:
-        """An entry of the method's name, beside those that the preset has."""
-        return {f"heat_maps.{method}": " ".join(dict.fromkeys((self.peaks_from or method, method)))}
+    def evaluated(self, methods: Sequence[str]) -> Overrides:
+        """An entry of each method's name, beside those that the preset has."""
+        return {f"heat_maps.{each}": " ".join(dict.fromkeys((self.peaks_from or each, each))) for each in methods}
 
     def read_figures(self, row: Row, read: Read) -> Figures:
         """Those of the method's store, and its distance."""
@@ -108,9 +117,9 @@ class SegmentationTable(Table):
         """Mean IoU."""
         return (Column("mIoU", "miou"),)
 
-    def evaluated(self, method: str) -> Overrides:
-        """The method's masks alone."""
-        return {"segments": [method]}
+    def evaluated(self, methods: Sequence[str]) -> Overrides:
+        """The methods' masks alone."""
+        return {"segments": list(methods)}
 
 
 class DetectionTable(Table):
@@ -133,9 +142,9 @@ class DetectionTable(Table):
             Column("whole images", "whole_image_corloc", in_paper=False),
         )
 
-    def evaluated(self, method: str) -> Overrides:
-        """The detector alone."""
-        return {"detections": [method]}
+    def evaluated(self, methods: Sequence[str]) -> Overrides:
+        """The detectors alone."""
+        return {"detections": list(methods)}
 
     def read_figures(self, row: Row, read: Read) -> Figures:
         """Those of each split, CorLoc of the training images in place of its own."""
@@ -161,15 +170,15 @@ def read_tables(project: Path = Path()) -> dict[str, Table]:
 
 
 def _read(path: Path) -> Table:
+    content = read_yaml(path)
     try:
-        content = {"name": path.stem, "measure": "localization"} | read_yaml(path)
-    except (InputError, TypeError) as error:
-        raise InputError(f"{path}: not a table of `key: value` lines ({error})") from error
-    try:
+        content = {"name": path.stem, "measure": "localization"} | content
         return pick(MEASURES, [str(content["measure"])], "measure")[0].model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         raise InputError(f"{path}: {'.'.join(map(str, first['loc'])) or 'rows'}: {first['msg']}") from error
+    except TypeError as error:
+        raise InputError(f"{path}: not a table of `key: value` lines ({error})") from error
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
 

@@ -1,12 +1,12 @@
-"""Backbones by name: the network, its weights and its input statistics as one module."""
+"""Backbones by name: the network, its weights and its input statistics as one module.
+
+timm takes a second to import, so its networks' modules are imported where one of them is asked for.
+"""
 
 import difflib
 from collections.abc import Callable
 from pathlib import Path
 
-import timm
-
-from wsol_core.backbones import efficientnet_lite, timm_pyramid
 from wsol_core.backbones.densenet import densenet161, modern_names
 from wsol_core.backbones.depthwise import use_fast_depthwise
 from wsol_core.backbones.inception import inception_v3
@@ -34,8 +34,8 @@ class BackboneParams(Block):
     """Which network, and what it starts from."""
 
     name: str = "efficientnet_lite0"
-    """vgg16, resnet50, inception_v3, mobilenet_v1, mobilenet_v2, seresnet50, densenet161, efficientnet_lite0 to 2, or
-    a name of timm's."""
+    """vgg16, resnet50, inception_v3, mobilenet_v1, mobilenet_v2, seresnet50, densenet161, efficientnet_lite0 to 2
+    (efficientnet_lite0_expanded to 2 for levels behind their activations), or a name of timm's."""
     weights: str = "imagenet"
     """imagenet (by name, downloaded or from a package), none (random), or the path to a .safetensors or .pth file."""
     frozen_batch_norm: bool = True
@@ -64,6 +64,12 @@ def create_backbone(params: BackboneParams, output_stride: int = 32) -> Backbone
 
 
 def _refuse_unknown(name: str) -> None:
+    if name in TORCHVISION:
+        return
+    import timm
+
+    from wsol_core.backbones import efficientnet_lite, timm_pyramid
+
     own = [*TORCHVISION, *efficientnet_lite.NAMES, *timm_pyramid.ALIASES]
     if name not in own and not timm.is_model(name):
         near = difflib.get_close_matches(name, own, 1, 0.8) or difflib.get_close_matches(name, timm.list_models(), 1, 0)
@@ -73,19 +79,21 @@ def _refuse_unknown(name: str) -> None:
 def _pyramid(name: str, output_stride: int) -> Pyramid:
     if name in TORCHVISION:
         return TORCHVISION[name](output_stride)
+    from wsol_core.backbones import efficientnet_lite, timm_pyramid
+
     if name in efficientnet_lite.NAMES:
         return efficientnet_lite.efficientnet_lite(name, output_stride)
     return timm_pyramid.timm_pyramid(name, output_stride)
 
 
 def _state(params: BackboneParams) -> State:
-    name, lite = params.name, params.name in efficientnet_lite.NAMES
-    if params.weights == "imagenet" and not lite:
-        state = download(torchvision_imagenet if name in TORCHVISION else timm_pyramid.timm_imagenet, name)
-    elif params.weights == "imagenet":
-        state = read_weights(efficientnet_lite.package_weights(name))
-    else:
-        state = read_weights(Path(params.weights).expanduser())
-    if lite:
-        return efficientnet_lite.timm_names(name, state)
-    return modern_names(state) if name == "densenet161" else state
+    name = params.name
+    given = None if params.weights == "imagenet" else read_weights(Path(params.weights).expanduser())
+    if name in TORCHVISION:
+        state = given or download(torchvision_imagenet, name)
+        return modern_names(state) if name == "densenet161" else state
+    from wsol_core.backbones import efficientnet_lite, timm_pyramid
+
+    if name in efficientnet_lite.NAMES:
+        return efficientnet_lite.timm_names(name, given or read_weights(efficientnet_lite.package_weights(name)))
+    return given or download(timm_pyramid.timm_imagenet, name)

@@ -8,8 +8,6 @@ a forward pass with the mirrored kernel where the stride is 1; the others run in
 from typing import Any
 
 import torch
-from timm.layers.conv2d_same import Conv2dSame
-from timm.layers.padding import pad_same
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
@@ -44,14 +42,16 @@ class _Convolve(torch.autograd.Function):
         return mirrored if mirrored is not None else exact[0], exact[1], None, None, None
 
 
-def _convolve(module: nn.Conv2d, images: Tensor, padding: Pair) -> Tensor:
+def convolve(module: nn.Conv2d, images: Tensor, padding: Pair) -> Tensor:
+    """A depthwise convolution's `(B, C, H', W')` of images `(B, C, H, W)`, with the fast backward pass."""
     if torch.is_autocast_enabled("cpu"):
         images = images.to(torch.get_autocast_dtype("cpu"))
     convolved: Tensor = _Convolve.apply(images, module.weight, module.stride, padding, module.dilation)
     return convolved if module.bias is None else convolved + module.bias.to(convolved.dtype)[:, None, None]
 
 
-def _is_slow(images: Tensor) -> bool:
+def is_slow(images: Tensor) -> bool:
+    """Whether torch's own backward pass is, on these images."""
     return images.device.type == "cpu" and torch.is_grad_enabled()
 
 
@@ -60,32 +60,25 @@ class DepthwiseConv2d(nn.Conv2d):
 
     def forward(self, images: Tensor) -> Tensor:
         """`(B, C, H, W)` to `(B, C, H', W')`."""
-        if not _is_slow(images) or isinstance(self.padding, str):
+        if not is_slow(images) or isinstance(self.padding, str):
             return super().forward(images)
         height, width = self.padding
-        return _convolve(self, images, (height, width))
+        return convolve(self, images, (height, width))
 
 
-class DepthwiseConv2dSame(Conv2dSame):
-    """The same for TensorFlow's padding."""
+def use_fast_depthwise(
+    network: nn.Module, plain: type[nn.Conv2d] = nn.Conv2d, fast: type[nn.Conv2d] = DepthwiseConv2d
+) -> None:
+    """Give every depthwise convolution of `network` the fast backward pass; names and weights stay.
 
-    def forward(self, x: Tensor) -> Tensor:
-        """`(B, C, H, W)` to `(B, C, ceil(H / stride), ceil(W / stride))`."""
-        if not _is_slow(x):
-            same: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
-            return same
-        padded = pad_same(x, list(self.kernel_size), list(self.stride), list(self.dilation))
-        return _convolve(self, padded, (0, 0))
-
-
-FAST: dict[type[nn.Module], type[nn.Conv2d]] = {nn.Conv2d: DepthwiseConv2d, Conv2dSame: DepthwiseConv2dSame}
-
-
-def use_fast_depthwise(network: nn.Module) -> None:
-    """Give every depthwise convolution of `network` the fast backward pass; names and weights stay."""
+    Args:
+        network: changed in place.
+        plain: the class of convolutions, its subclasses left out.
+        fast: what becomes of them.
+    """
     for module in network.modules():
-        if not isinstance(module, nn.Conv2d) or type(module) not in FAST:
+        if not isinstance(module, nn.Conv2d) or type(module) is not plain:
             continue
         depthwise = module.groups == module.in_channels == module.out_channels > 1
         if depthwise and module.padding_mode == "zeros" and not isinstance(module.padding, str):
-            module.__class__ = FAST[type(module)]
+            module.__class__ = fast

@@ -5,6 +5,7 @@ from typing import Any
 import timm
 from torch import Tensor, nn
 
+from wsol_core.backbones.depthwise_same import use_fast_same
 from wsol_core.backbones.pyramid import Interpolation, Pyramid, Statistics
 from wsol_core.core.errors import InputError
 
@@ -30,6 +31,7 @@ def timm_pyramid(name: str, output_stride: int) -> Pyramid:
         InputError: timm has no pyramid for it, or none that ends at `output_stride`.
     """
     network = _features(name, output_stride)
+    use_fast_same(network)
     info: Any = network.feature_info
     strides = tuple(info.reduction())
     if strides[-1] != output_stride:

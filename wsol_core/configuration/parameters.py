@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
 
 from wsol_core.core.errors import InputError, nearest
-from wsol_core.core.params import Block, explain, read_yaml
+from wsol_core.core.params import Block, explain
+from wsol_core.core.texts import read_yaml
 from wsol_core.data.index import DataSet
 from wsol_core.datasets.listing import DataParams
 from wsol_core.datasets.scenes import DemoParams
@@ -224,10 +225,10 @@ def read_parameters(path: Path) -> Parameters:
     Raises:
         InputError: it is missing, not YAML, or a key is missing, unknown or wrong; the message names it.
     """
+    if not path.exists():
+        raise InputError(f"{path}: missing; run from the project's root")
     try:
         content = read_yaml(path)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: missing; run from the project's root") from error
     except InputError as error:
         raise InputError(f"{error}; mend it, or `wsol use demo` writes it anew") from error
     if not isinstance(content, dict):

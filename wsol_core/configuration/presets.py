@@ -7,13 +7,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from wsol_core.configuration.expand import expand
 from wsol_core.configuration.parameters import Parameters, typed
 from wsol_core.core.errors import InputError, nearest
 from wsol_core.core.files import atomic_path
-from wsol_core.core.params import SAFE_LOADER, read_yaml
+from wsol_core.core.texts import parse_yaml, read_yaml
 from wsol_core.data.roots import find_root, registry, remember_root
 
 DEMO = "demo"
@@ -109,7 +107,7 @@ def edits(params: Path, project: Path) -> list[str]:
         return []
     try:
         now = _read(params)
-        preset = yaml.load(expand(preset_parameters(str(now["preset"]), project)), SAFE_LOADER)
+        preset = parse_yaml(expand(preset_parameters(str(now["preset"]), project)), "preset")
     except (InputError, LookupError):
         return [f"all of {params.name}, which is not one of the presets' files"]
     if other := sorted(set(now) - set(preset)):
@@ -144,7 +142,7 @@ def _name_in(params: Path) -> str:
     """The preset that a parameter file names, or ""."""
     try:
         return str(_read(params).get("preset") or "")
-    except (InputError, FileNotFoundError):
+    except InputError:
         return ""
 
 

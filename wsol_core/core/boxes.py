@@ -19,8 +19,9 @@ def from_xywh(boxes: npt.ArrayLike) -> Boxes:
         >>> from_xywh([[10, 20, 5, 6]]).tolist()
         [[10.0, 20.0, 15.0, 26.0]]
     """
-    x, y, width, height = np.asarray(boxes, dtype=np.float32).reshape(-1, 4).T
-    return np.stack([x, y, x + width, y + height], axis=1)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is too large becomes infinite
+        x, y, width, height = np.asarray(boxes, dtype=np.float32).reshape(-1, 4).T
+        return np.stack([x, y, x + width, y + height], axis=1)
 
 
 def from_inclusive(boxes: npt.ArrayLike) -> Boxes:
@@ -30,7 +31,8 @@ def from_inclusive(boxes: npt.ArrayLike) -> Boxes:
         >>> from_inclusive([[1, 1, 3, 2]]).tolist()
         [[0.0, 0.0, 3.0, 2.0]]
     """
-    return np.asarray(boxes, dtype=np.float32).reshape(-1, 4) - np.array([1, 1, 0, 0], dtype=np.float32)
+    with np.errstate(over="ignore"):  # what is too large becomes infinite
+        return np.asarray(boxes, dtype=np.float32).reshape(-1, 4) - np.array([1, 1, 0, 0], dtype=np.float32)
 
 
 def to_xywh(boxes: Boxes) -> Boxes:
@@ -62,6 +64,19 @@ def to_centre(boxes: Boxes, sizes: npt.NDArray[np.floating]) -> npt.NDArray[np.f
     """
     low, high = boxes[:, :2].astype(np.float64), boxes[:, 2:].astype(np.float64)
     return np.concatenate([(low + high) / 2 / sizes, (high - low) / sizes], axis=1)
+
+
+def turn(boxes: Boxes, width: float, height: float, orientation: int) -> Boxes:
+    """Boxes of a picture stored as `width x height`, in the picture as its EXIF orientation (5 to 8) shows it.
+
+    Example:
+        >>> turn(np.array([[0, 0, 10, 5]], dtype=np.float32), 40, 20, 6).tolist()
+        [[15.0, 0.0, 20.0, 10.0]]
+    """
+    x0, y0, x1, y1 = boxes.T
+    left, right = (y0, y1) if orientation in (5, 8) else (height - y1, height - y0)
+    top, bottom = (x0, x1) if orientation in (5, 6) else (width - x1, width - x0)
+    return np.stack([left, top, right, bottom], axis=1).astype(np.float32)
 
 
 def area(boxes: Boxes) -> npt.NDArray[np.float32]:

@@ -2,6 +2,9 @@
 
 Pixels are added from the highest level down, and joined with their neighbours that are there (union-find), so each
 component grows and merges once instead of being sought anew at every threshold.
+
+`metrics.component_tree` finds roots too, by a function of its own: numba's cache on disk would not notice a change of
+one that lies in another file.
 """
 
 from typing import Any

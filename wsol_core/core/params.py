@@ -7,17 +7,13 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from wsol_core.core.errors import InputError, nearest
+from wsol_core.core.texts import parse_yaml, read_text
 
 PARAMS = Path("params.yaml")
 PIPELINE = Path("dvc.yaml")
-MOST_VALUES, DEEPEST = 100_000, 50
-"""Of a YAML file; more is a slip or an attack."""
-SAFE_LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""libyaml's where it was built in, ten times as fast."""
 
 
 class Block(BaseModel):
@@ -98,50 +94,16 @@ def names(block: str) -> tuple[str, ...]:
     return tuple(map(str, entries))
 
 
-def read_yaml(path: Path) -> Any:
-    """What a YAML file holds; do not change it.
-
-    Raises:
-        FileNotFoundError: it is missing.
-        InputError: it is no YAML, or it is nested, or grows by its aliases, beyond all measure.
-    """
-    try:
-        return _parse(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError) as error:
-        raise InputError(f"{path}: not valid YAML ({error})") from error
-
-
 def _read_yaml(path: Path) -> Any:
-    try:
-        return read_yaml(path)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: missing; run from the project's root") from error
+    if not path.exists():
+        raise InputError(f"{path}: missing; run from the project's root")
+    return _parse(read_text(path), str(path))
 
 
 @lru_cache(maxsize=4)
-def _parse(text: str) -> Any:
+def _parse(text: str, name: str) -> Any:
     """What a YAML text holds, parsed once: a stage asks for its parameters several times, and `dvc.yaml` is long."""
-    _refuse_bombs(text)
-    return yaml.load(text, SAFE_LOADER)
-
-
-def _refuse_bombs(text: str) -> None:
-    """Raise ValueError where a text stands for more than `MOST_VALUES` values, or deeper than `DEEPEST`."""
-    sizes: dict[str | None, int] = {}
-    opened: list[tuple[str | None, int]] = []
-    count = 0
-    for event in yaml.parse(text, SAFE_LOADER):
-        if isinstance(event, yaml.AliasEvent):
-            count += sizes.get(event.anchor, 1)
-        elif isinstance(event, yaml.CollectionStartEvent):
-            opened.append((event.anchor, count))
-        elif isinstance(event, yaml.CollectionEndEvent):
-            anchor, before = opened.pop()
-            sizes[anchor] = count - before
-        elif isinstance(event, yaml.ScalarEvent):
-            count += 1
-        if count > MOST_VALUES or len(opened) > DEEPEST:
-            raise ValueError(f"more than {MOST_VALUES} values or {DEEPEST} levels")
+    return parse_yaml(text, name)
 
 
 def explain(error: ValidationError, model: type[Block], block: str) -> str:

@@ -3,7 +3,7 @@
 A pixel is foreground where its score is strictly greater than the threshold, both compared as float32.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard, get_args
 
 import cv2
 import numpy as np
@@ -13,11 +13,12 @@ from wsol_core.core.boxes import Boxes
 
 FloatArray = npt.NDArray[np.floating]
 GridBox = tuple[int, int, int, int]
-Scale = Literal["value", "maximum", "percentile", "otsu", "otsu_root", "otsu_logit"]
-LEAST = np.float32(1e-3)
-OTSU_SCALES: tuple[Scale, ...] = ("otsu", "otsu_root", "otsu_logit")
+OtsuScale = Literal["otsu", "otsu_root", "otsu_logit"]
 """Those whose threshold .5 is each map's own."""
+Scale = Literal["value", "maximum", "percentile", OtsuScale]
 
+LEAST = np.float32(1e-3)
+"""A score's distance from 0 and 1 at the least, where its logit is taken."""
 ROUNDING = 1e-6
 """Share of the highest score by which the pixels of a constant map may differ once it is upsampled."""
 ABOVE_HALF = np.nextafter(np.float32(0.5), np.float32(1))
@@ -38,6 +39,11 @@ def upsample(score_map: FloatArray, height: int, width: int) -> npt.NDArray[np.f
     """
     source = np.ascontiguousarray(score_map, dtype=np.float32)
     return np.asarray(cv2.resize(source, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.float32)
+
+
+def is_otsu(scale: str) -> TypeGuard[OtsuScale]:
+    """Whether a scale is one of Otsu's."""
+    return scale in get_args(OtsuScale)
 
 
 def rescale(grid: npt.NDArray[np.float32], scale: Scale) -> npt.NDArray[np.float32]:

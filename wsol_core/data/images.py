@@ -1,32 +1,61 @@
-"""Image files as RGB arrays, whatever the format, mode or orientation, and what is wrong with those that are not."""
+"""Image files as RGB arrays, whatever the format, mode or orientation, and what is wrong with those that are not.
+
+Levels become 8 bits by these rules, image by image:
+
+- integers of more than 8 bits count as of the smallest of 8, 10, 12, 14 and 16 bits that holds the greatest level, of
+  which the upper 8 are kept (12-bit cameras write their levels into 16 bits);
+- floats within [0, 1] are shares of full brightness, others within [0, 255] are levels;
+- other integers and floats are refused.
+"""
 
 import hashlib
+import re
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
 from io import BufferedReader
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 from wsol_core.core.errors import InputError
+from wsol_core.data.paths import is_file
 
 Picture = npt.NDArray[np.uint8]
 Interpolation = Literal["bilinear", "bicubic"]
 
-FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "JPEG2000")
-SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".gif", ".webp", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".jp2"))
+SUFFIXES = frozenset((
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".webp", ".tif", ".tiff", ".bmp", ".dib", ".ppm", ".pgm", ".pbm",
+    ".pnm", ".jp2", ".j2k", ".avif", ".heic", ".heif", ".mpo",
+))  # fmt: skip
+"""Of image files, lower case. A file without one of these is an image if its first bytes say so: `is_image_file`."""
 MAX_PIXELS = 89_478_485
+"""Pixels of the largest image that is decoded where nobody says otherwise: Pillow's limit."""
 DIGEST_BYTES = 16
 
 ZERO_BYTES = "zero bytes"
 NOT_AN_IMAGE = "not an image"
 TRUNCATED = "truncated"
-BOMB = "decompression bomb"
+BOMB = "larger than max_pixels"
 UNREADABLE = "unreadable"
+HEIC = "HEIC picture (`make setup EXTRAS=dev,heic` installs what reads it)"
+FLOAT_RANGE = "floats that are not finite or not in [0, 255]"
+INTEGER_RANGE = "integers outside [0, 65535]"
 
-_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"RIFF", b"II*\0", b"MM\0*", b"BM", b"\0\0\0\x0cjP")
+_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "DIB", "PPM", "JPEG2000", "AVIF")
+_FIRST_BYTES = 32
+_SIGNATURE = re.compile(
+    rb"\xff\xd8\xff|\x89PNG\r\n|GIF8[79]a|RIFF.{4}WEBP|II\*\0|MM\0\*|BM.{4}\0{4}|P[1-6]\s[\s\d#]"
+    rb"|\0\0\0\x0cjP|\xff\x4f\xff\x51|.{4}ftyp(?:avi[fs]|hei[cxms]|hev[cxms]|mif1|msf1)",
+    re.DOTALL,
+)
+_HEIC_BRAND = re.compile(rb".{4}ftyp(?:hei[cxms]|hev[cxms]|mif1|msf1)", re.DOTALL)
 _CUT_SHORT = ("truncated", "could not create decoder object", "unexpected end")
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 _TURNS = {
@@ -38,6 +67,14 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_DEPTHS = (8, 10, 12, 14, 16)
+_LIBRARY_LIMIT = threading.Lock()
+
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY  # editors write megabytes of XMP in one piece
+
+
+class _UnreadError(ValueError):
+    """A kind of picture that is not read; the message says which."""
 
 
 class Inspection(NamedTuple):
@@ -56,39 +93,55 @@ class Inspection(NamedTuple):
     problem: str | None
 
 
-def decode(path: Path) -> Picture:
+def is_image_file(place: Path) -> bool:
+    """Whether a file is meant as an image, by the end of its name or by its first bytes; it may still be damaged."""
+    if place.suffix.lower() in SUFFIXES:
+        return True
+    try:
+        with place.open("rb") as stream:
+            return _SIGNATURE.match(stream.read(_FIRST_BYTES)) is not None
+    except OSError:
+        return False
+
+
+def decode(path: Path, max_pixels: int | None = None) -> Picture:
     """The image as `(H, W, 3)` uint8 RGB, turned as its EXIF orientation says.
 
-    Transparent pixels show white. 16 bits keep the upper 8; integers of 32 bits are read as 16, floats as 0 to 255.
-    Of an animation the first frame counts.
+    Transparent pixels show white; deeper levels become 8 bits (see above). Of an animation the first frame counts.
+
+    Args:
+        path: the file.
+        max_pixels: a larger image is refused; None for one of an index, since `prepare` has refused those.
 
     Raises:
         InputError: the file is no usable image.
     """
-    return np.array(_read(path))
+    return np.array(_read(path, max_pixels))
 
 
-def decode_squashed(path: Path, height: int, width: int, interpolation: Interpolation) -> Picture:
+def decode_squashed(
+    path: Path, height: int, width: int, interpolation: Interpolation, max_pixels: int | None = None
+) -> Picture:
     """The image squashed to `(height, width, 3)` uint8 RGB, antialiased.
 
     A JPEG at least four times too large in both directions is read at a reduced scale, never below twice the larger
     side asked for.
 
     Raises:
-        InputError: the file is no usable image.
+        InputError: the file is no usable image, or has more than `max_pixels`.
     """
-    image = _read(path, least=2 * max(height, width))
+    image = _read(path, max_pixels, least=2 * max(height, width))
     return np.array(image.resize((width, height), _FILTERS[interpolation]))
 
 
-def inspect(path: Path) -> Inspection:
+def inspect(path: Path, max_pixels: int = MAX_PIXELS) -> Inspection:
     """Decode the whole file once and say what it is; never raises for a bad file."""
     digest = ""
     try:
         with path.open("rb") as stream, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             digest = _digest(stream)
-            image = _decoded(stream)
+            image = _decoded(stream, max_pixels)
     except Exception as error:  # a broken file can raise anything inside a decoder
         return Inspection(0, 0, digest, _reason(path, error))
     return Inspection(image.width, image.height, digest, None)
@@ -103,12 +156,32 @@ def digest_only(path: Path) -> Inspection:
         return Inspection(0, 0, "", UNREADABLE)
 
 
-def _read(path: Path, least: int | None = None) -> Image.Image:
+def stored_orientation(path: Path) -> int:
+    """The EXIF orientation of an image file, 1 to 8; 1 where it has none or is no image."""
+    try:
+        with path.open("rb") as stream, _opened(stream) as image:
+            return _orientation(image)
+    except Exception:  # a broken file can raise anything inside a decoder
+        return 1
+
+
+def turned(pixels: Picture, orientation: int) -> Picture:
+    """Pixels `(H, W)` uint8 in a file's own order, turned as its EXIF orientation (1 to 8) says.
+
+    Example:
+        >>> turned(np.array([[1, 2]], dtype=np.uint8), 6).tolist()
+        [[1], [2]]
+    """
+    turn = _TURNS.get(orientation)
+    return pixels if turn is None else np.array(Image.fromarray(pixels).transpose(turn))
+
+
+def _read(path: Path, max_pixels: int | None, least: int | None = None) -> Image.Image:
+    if not is_file(path):
+        raise InputError(f"{path}: missing; put it back, or run `dvc repro` to prepare the data set again")
     try:
         with path.open("rb") as stream:
-            return _decoded(stream, least)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: missing; put it back, or run `dvc repro` to prepare the data set again") from error
+            return _decoded(stream, max_pixels, least)
     except Exception as error:  # a broken file can raise anything inside a decoder
         raise InputError(f"{path}: {_reason(path, error)}; mend the file, then run `dvc repro`") from error
 
@@ -117,17 +190,46 @@ def _digest(stream: BufferedReader) -> str:
     return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=DIGEST_BYTES)).hexdigest()
 
 
-def _decoded(stream: BufferedReader, least: int | None = None) -> Image.Image:
-    """The image as displayed, mode RGB; a JPEG may come at a reduced scale with both sides at least `least`."""
+@lru_cache(maxsize=1)
+def _formats() -> tuple[str, ...]:
+    """Pillow's names of the formats that are read: HEIF too, where the extra `heic` is installed."""
+    try:
+        import pillow_heif
+    except ImportError:
+        return _FORMATS
+    pillow_heif.register_heif_opener()
+    return (*_FORMATS, "HEIF")
+
+
+@contextmanager
+def _opened(stream: BufferedReader) -> Iterator[Image.Image]:
+    """The image with its header read, however large: Pillow's own limit gives way to the caller's."""
     stream.seek(0)
-    with Image.open(stream, formats=FORMATS) as image:
-        if image.width * image.height > MAX_PIXELS:
+    try:
+        image = Image.open(stream, formats=_formats())
+    except Image.DecompressionBombError:
+        with _LIBRARY_LIMIT:
+            limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            try:
+                stream.seek(0)
+                image = Image.open(stream, formats=_formats())
+            finally:
+                Image.MAX_IMAGE_PIXELS = limit
+    with image:
+        yield image
+
+
+def _decoded(stream: BufferedReader, max_pixels: int | None, least: int | None = None) -> Image.Image:
+    """The image as displayed, mode RGB; a JPEG may come at a reduced scale with both sides at least `least`."""
+    with _opened(stream) as image:
+        if max_pixels is not None and image.width * image.height > max_pixels:
             raise Image.DecompressionBombError
         if least is not None:
             image.draft(None, (least, least))
+        deep = _deep_colour(stream) if _is_deep_colour(image) else None
         image.load()
-        turn = _TURNS.get(_orientation(image))
-        flat = _flat(image)
+        turn = _TURNS.get(_orientation(image))  # none is left of a TIFF, which is turned as it is loaded
+        flat = _flat(deep or image)
     return flat.transpose(turn) if turn is not None else flat
 
 
@@ -138,10 +240,46 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
+def _is_deep_colour(image: Image.Image) -> bool:
+    """Whether Pillow would cut 16 bits of several bands down to their upper 8."""
+    tiles = getattr(image, "tile", None)
+    layout = tiles[0][3] if tiles else ""
+    name = layout[0] if isinstance(layout, tuple) and layout else layout
+    return ";16" in str(name) and not image.mode.startswith("I")
+
+
+def _deep_colour(stream: BufferedReader) -> Image.Image:
+    """A PNG or TIFF of several bands of 16 bits, by OpenCV, which keeps them all."""
+    stream.seek(0)
+    levels = cv2.imdecode(np.frombuffer(stream.read(), np.uint8), cv2.IMREAD_UNCHANGED)
+    if levels is None or levels.ndim != 3:
+        raise _UnreadError("16 bits of a kind that is not read")
+    colours = _eight_bits(levels[..., 2::-1])
+    opacity = [_eight_bits(levels[..., 3:])] if levels.shape[2] == 4 else []
+    return Image.fromarray(np.concatenate([colours, *opacity], axis=2))
+
+
+def _eight_bits(levels: npt.NDArray[Any]) -> Picture:
+    """Integers as 8 bits: the upper ones of the smallest usual depth that holds the greatest."""
+    low, high = int(levels.min()), int(levels.max())
+    if low < 0 or high > 65535:
+        raise _UnreadError(INTEGER_RANGE)
+    depth = next(bits for bits in _DEPTHS if high < 1 << bits)
+    return np.asarray(levels >> (depth - 8), dtype=np.uint8)
+
+
+def _of_floats(levels: npt.NDArray[np.float32]) -> Picture:
+    low, high = float(levels.min()), float(levels.max())
+    if not (low >= 0 and high <= 255):  # false for NaN
+        raise _UnreadError(FLOAT_RANGE)
+    return np.asarray(np.round(levels * 255 if high <= 1 else levels), dtype=np.uint8)
+
+
 def _flat(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
-        levels = np.clip(np.asarray(image), 0, 65535) >> 8
-        return Image.fromarray(levels.astype(np.uint8)).convert("RGB")
+        return Image.fromarray(_eight_bits(np.asarray(image))).convert("RGB")
+    if image.mode == "F":
+        return Image.fromarray(_of_floats(np.asarray(image))).convert("RGB")
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
@@ -149,8 +287,12 @@ def _flat(image: Image.Image) -> Image.Image:
 
 
 def _reason(path: Path, error: Exception) -> str:
+    if isinstance(error, _UnreadError):
+        return str(error)
     if isinstance(error, Image.DecompressionBombError):
         return BOMB
+    if isinstance(error, MemoryError):
+        return "too large for this machine's memory"
     if isinstance(error, OSError) and error.errno is not None:
         return UNREADABLE
     if path.stat().st_size == 0:
@@ -158,6 +300,30 @@ def _reason(path: Path, error: Exception) -> str:
     if any(words in str(error).lower() for words in _CUT_SHORT):
         return TRUNCATED
     if isinstance(error, UnidentifiedImageError):
-        with path.open("rb") as stream:
-            return TRUNCATED if stream.read(16).startswith(_SIGNATURES) else NOT_AN_IMAGE
+        return _unidentified(path)
     return UNREADABLE
+
+
+def _unidentified(path: Path) -> str:
+    with path.open("rb") as stream:
+        first = stream.read(_FIRST_BYTES)
+        if _SIGNATURE.match(first) is None:
+            return NOT_AN_IMAGE
+        if _HEIC_BRAND.match(first) and "HEIF" not in _formats():
+            return HEIC
+        return _kind_of_tiff(stream) if first.startswith((b"II*\0", b"MM\0*")) else TRUNCATED
+
+
+def _kind_of_tiff(stream: BufferedReader) -> str:
+    """What a TIFF that Pillow does not know holds."""
+    try:
+        stream.seek(0)
+        tags = TiffImagePlugin.ImageFileDirectory_v2(stream.read(8))
+        stream.seek(tags.next)
+        tags.load(stream)
+        bands = int(tags.get(TiffImagePlugin.SAMPLESPERPIXEL, 1))
+        bits = int(tags[TiffImagePlugin.BITSPERSAMPLE][0])
+        form = {1: "integers", 2: "signed integers", 3: "floats"}[tags.get(TiffImagePlugin.SAMPLEFORMAT, (1,))[0]]
+    except Exception:  # a directory that is cut short or damaged can raise anything
+        return TRUNCATED
+    return f"TIFF of {bands} bands of {bits}-bit {form}, which is not read"

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from wsol_core.core.errors import InputError
+from wsol_core.core.texts import read_text
 from wsol_core.data.paths import image_id, is_inside, walk
 
 Labels = npt.NDArray[np.uint8]
@@ -74,10 +75,7 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     Raises:
         InputError: the file is missing, empty, or names a class twice.
     """
-    try:
-        names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: no list of class names ({error})") from error
+    names = tuple(line.strip() for line in read_text(path).splitlines() if line.strip())
     if not names or len(set(names)) < len(names):
         raise InputError(f"{path}: class names, one per line, each once")
     return names

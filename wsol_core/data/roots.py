@@ -8,6 +8,7 @@ import yaml
 
 from wsol_core.core.errors import InputError
 from wsol_core.core.files import atomic_path
+from wsol_core.core.texts import read_yaml
 
 
 def registry() -> Path:
@@ -45,12 +46,12 @@ def remember_root(name: str, root: Path) -> None:
 
 
 def _read() -> dict[str, str]:
-    try:
-        content = yaml.safe_load(registry().read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not registry().exists():
         return {}
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{registry()}: not valid YAML; mend or delete it") from error
+    try:
+        content = read_yaml(registry())
+    except InputError as error:
+        raise InputError(f"{error}; mend or delete it") from error
     if not isinstance(content or {}, dict):
         raise InputError(f"{registry()}: not a list of `name: folder` lines; mend or delete it")
     return {str(name): str(place) for name, place in (content or {}).items()}

@@ -1,7 +1,7 @@
 """What a reader is asked for and what it answers."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -10,9 +10,11 @@ import numpy.typing as npt
 import pandas as pd
 from pydantic import Field, field_validator
 
+from wsol_core.core.errors import InputError
 from wsol_core.core.params import Block
+from wsol_core.data.images import MAX_PIXELS
 from wsol_core.data.index import ANNOTATION_COLUMNS, SPLITS
-from wsol_core.data.paths import leaves_root
+from wsol_core.data.paths import leaves_root, passed_over
 
 InstanceMask = npt.NDArray[np.uint8]
 VOID = 255
@@ -21,6 +23,9 @@ VOID = 255
 LISTED_COLUMNS = ("image_id", "path", "split", "labels")
 OUTSIDE_ROOT = "path outside the root"
 DUPLICATE = "duplicate id"
+NO_IMAGE = "no image by name and first bytes"
+NAMED = 5
+"""Things named in a message that counts more of them."""
 
 
 class DataParams(Block):
@@ -34,6 +39,13 @@ class DataParams(Block):
     """Layout of the root."""
     on_bad_image: Literal["fail", "skip"] = "fail"
     """Whether bad images stop `prepare`, or are left out and listed in `skipped.csv`."""
+    follow_links: bool = False
+    """Whether links are followed out of the root, and linked folders; else they are bad images, listed as such."""
+    max_pixels: int = Field(default=MAX_PIXELS, ge=1)
+    """Largest image that is decoded, width times height: a few bytes can claim to be more than memory holds."""
+    swapped_sizes: Literal["refuse", "turn"] = "refuse"
+    """Annotations made before the turn that EXIF asks for, known by width and height swapped: `turn` turns boxes and
+    masks along, `refuse` makes them bad images."""
     fullsup_per_class: int = Field(default=0, ge=0)
     """Images per class that become `train-fullsup` where the set has none."""
     test_per_class: int = Field(default=0, ge=0)
@@ -94,6 +106,7 @@ class Listing:
         masks: from an image id to its instances, uint8 `(H, W)`, pixel = `instance` of an annotation, `VOID`, else 0;
             or None.
         problems: what the reader itself found wrong.
+        sizes: width and height, pixels, that the annotation file gives, by image id, where it gives any.
     """
 
     classes: tuple[str, ...]
@@ -102,6 +115,7 @@ class Listing:
     folders: tuple[str, ...] = ("",)
     masks: Callable[[str], InstanceMask | None] = no_mask
     problems: tuple[Problem, ...] = ()
+    sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def listed(rows: Sequence[tuple[str, str, str, list[int]]]) -> pd.DataFrame:
@@ -115,8 +129,9 @@ def annotated(rows: Sequence[tuple[str, int, float, float, float, float, bool, i
     return pd.DataFrame(rows, columns=list(ANNOTATION_COLUMNS)).astype(types | {"instance": "int64"})
 
 
-def linked_folders(root: Path, folder: str) -> list[Problem]:
-    """The links to folders right below `root/folder`, which `walk` does not follow."""
-    links = (place for place in (root / folder).iterdir() if place.is_symlink() and place.is_dir())
-    paths = sorted(link.relative_to(root).as_posix() for link in links)
-    return [Problem(path, path, OUTSIDE_ROOT) for path in paths]
+def nothing_found(root: Path, params: DataParams, what: str) -> InputError:
+    """The error where a root holds no image that the reader looks for; names what was passed over."""
+    over = passed_over(root, follow_links=params.follow_links)
+    named = ", ".join(f"{entry.path!r} ({entry.problem})" for entry in over[:NAMED])
+    also = f"; passed over: {len(over)}, {'first ' if len(over) > NAMED else ''}{named}" if over else ""
+    return InputError(f"{params.name}: {what}{also}")

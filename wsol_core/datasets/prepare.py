@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from wsol_core.core.errors import InputError
 from wsol_core.core.files import atomic_path, write_csv
+from wsol_core.data.images import turned
 from wsol_core.data.index import (
     INDEX_COLUMNS,
     TEST,
@@ -24,10 +25,21 @@ from wsol_core.data.index import (
     write_annotations,
     write_index,
 )
-from wsol_core.datasets.listing import OUTSIDE_ROOT, VOID, DataParams, InstanceMask, Listing, Problem
+from wsol_core.data.paths import LINKED_OUT
+from wsol_core.datasets.listing import NAMED, OUTSIDE_ROOT, VOID, DataParams, InstanceMask, Listing, Problem
 from wsol_core.datasets.readers import coco, csv_boxes, cub, folder, imagenet, unlabelled, voc
 from wsol_core.datasets.scan import scan
-from wsol_core.datasets.validate import UNLISTED, check_boxes, check_listing, report, without
+from wsol_core.datasets.validate import (
+    as_table,
+    check_boxes,
+    check_listing,
+    check_sizes,
+    refuse_bad,
+    same_bytes,
+    summary,
+    turn_boxes,
+    without,
+)
 
 READERS: dict[str, Callable[[Path, DataParams], Listing]] = {
     "folder": folder.read,
@@ -39,7 +51,8 @@ READERS: dict[str, Callable[[Path, DataParams], Listing]] = {
     "unlabelled": unlabelled.read,
 }
 BAD_MASK = "unreadable mask"
-OTHER_SIZE = "mask of another size"
+OTHER_MASK = "mask of another size"
+SWAPPED_MASK = "mask of swapped width and height"
 
 
 def prepare(params: DataParams, root: Path, set_name: str, output: Path) -> None:
@@ -47,41 +60,52 @@ def prepare(params: DataParams, root: Path, set_name: str, output: Path) -> None
 
     Writes into `output`: `index.parquet`; the folder `truth` with `annotations.parquet` and `masks/` (a PNG per image
     that has instances, see `Listing.masks`; pixels of objects without a row in the annotations are 0, void ones 255);
-    and `skipped.csv` (`image_id`, `path`, `reason`; unlisted images among them). An image is bad as a whole: a truth of
-    which a part is missing would count correct predictions as wrong, so one bad box or mask leaves the image out
-    (`skip`) or stops (`fail`).
+    and `skipped.csv` (`image_id`, `path`, `reason`), where everything is listed that was left out: bad images, bad
+    boxes of images that stay, files that no list names. It is written whatever comes after, and summed up on standard
+    error. A bad image stops (`fail`) or goes (`skip`); so does one with a bad mask. The same bytes under two classes
+    are named.
 
     Raises:
         InputError: bad images (`on_bad_image: fail`), no training image, an unknown class, or the layout is another.
     """
     listing = READERS[params.reader](root, params)
-    problems = [*listing.problems, *check_listing(root, listing)]
+    problems = [*listing.problems, *check_listing(root, listing, params.follow_links)]
     listing = wanted(listing, params)
-    images, unusable = _looked_at(listing.images, root, problems)
-    annotations, misplaced = check_boxes(listing.annotations, images[images["width"] > 0])
-    problems += [*unusable, *misplaced]
+    images, unusable = _looked_at(listing.images, root, problems, params.max_pixels)
+    readable = images[images["width"] > 0]
+    turns, resized = check_sizes(listing, readable, root, params.swapped_sizes)
+    annotations, misplaced = check_boxes(turn_boxes(listing.annotations, turns, listing), readable)
+    problems += [*unusable, *resized, *misplaced]
     images, annotations = without(images, problems), without(annotations, problems)
+    skipped = output / "skipped.csv"
     with atomic_path(output / "truth") as truth:
         (truth / "masks").mkdir(parents=True)
-        annotations, unfit = _write_masks(truth / "masks", listing, images, annotations)
-        skipped = report([*problems, *unfit], set_name, params.on_bad_image)
+        annotations, unfit = _write_masks(truth / "masks", listing, images, annotations, turns)
+        table = as_table([*problems, *unfit])
+        write_csv(skipped, table)
+        refuse_bad(table, set_name, params)
+        images = without(images, unfit)
         write_annotations(truth / "annotations.parquet", without(annotations, unfit))
-        images = _split(without(images, unfit), params, set_name)
+        images = split_off(images, TEST, params.test_per_class, params.seed)
+        images = split_off(images, TRAIN_FULLSUP, params.fullsup_per_class, params.seed)
+        if not (images["split"] == TRAIN_WEAKSUP).any():
+            reasons = f"{summary(table)}; all are in {skipped}" if len(table) else f"see data.{set_name} in params.yaml"
+            raise InputError(f"{set_name}: no training image is left: {reasons}")
+        _say(table, images, set_name, skipped)
     write_index(
         output / "index.parquet",
         ImageIndex(images[list(INDEX_COLUMNS)], listing.classes, params.name, params.folder),
     )
-    write_csv(output / "skipped.csv", skipped)
-    if unlisted := int((skipped["reason"] == UNLISTED).sum()):
-        print(f"warning: {unlisted} unlisted images in {set_name!r}, see {output / 'skipped.csv'}", file=sys.stderr)
 
 
-def _split(images: pd.DataFrame, params: DataParams, set_name: str) -> pd.DataFrame:
-    images = split_off(images, TEST, params.test_per_class, params.seed)
-    images = split_off(images, TRAIN_FULLSUP, params.fullsup_per_class, params.seed)
-    if not (images["split"] == TRAIN_WEAKSUP).any():
-        raise InputError(f"{set_name}: no training image is left; see data.{set_name} in the parameters")
-    return images
+def _say(problems: pd.DataFrame, images: pd.DataFrame, set_name: str, skipped: Path) -> None:
+    """Sum up on standard error what was left out, and name images that are the same under two classes."""
+    if len(problems):
+        print(f"warning: {set_name!r}: {summary(problems)}; all are in {skipped}", file=sys.stderr)
+    if pairs := same_bytes(images):
+        named = ", ".join(f"{first!r} = {other!r}" for first, other in pairs[:NAMED])
+        text = f"{len(pairs)} images are the same bytes under two classes: {named}"
+        print(f"warning: {set_name!r}: {text}", file=sys.stderr)
 
 
 def wanted(listing: Listing, params: DataParams) -> Listing:
@@ -153,34 +177,45 @@ def _rank(name: str, split: str, seed: int) -> bytes:
     return hashlib.blake2b(f"{seed}/{split}/{name}".encode(), digest_size=16).digest()
 
 
-def _looked_at(images: pd.DataFrame, root: Path, problems: list[Problem]) -> tuple[pd.DataFrame, list[Problem]]:
+def _looked_at(
+    images: pd.DataFrame, root: Path, problems: list[Problem], max_pixels: int
+) -> tuple[pd.DataFrame, list[Problem]]:
     """The images inside the root with `digest`, `width` and `height`, and what is wrong with them."""
-    outside = {problem.path for problem in problems if problem.reason == OUTSIDE_ROOT}
+    outside = {problem.path for problem in problems if problem.reason in (OUTSIDE_ROOT, LINKED_OUT)}
     inside = images[~images["path"].isin(outside)]
-    looks = scan(root, sorted(set(inside["path"])))
+    looks = scan(root, sorted(set(inside["path"])), max_pixels)
     images = inside.merge(looks, on="path", how="left", validate="many_to_one")
     bad = images[images["problem"] != ""]
     return images, [Problem(*row) for row in zip(bad["image_id"], bad["path"], bad["problem"], strict=True)]
 
 
 def _write_masks(
-    masks: Path, listing: Listing, images: pd.DataFrame, annotations: pd.DataFrame
+    masks: Path, listing: Listing, images: pd.DataFrame, annotations: pd.DataFrame, turns: dict[str, int]
 ) -> tuple[pd.DataFrame, list[Problem]]:
-    """Write the PNGs; in the annotations, `instance` becomes 0 where the mask does not show the object."""
+    """Write the PNGs; in the annotations, `instance` becomes 0 where the mask does not show the object.
+
+    What an annotation file draws for an image of another size is not painted.
+    """
     annotations, problems = annotations.copy(), []
     places = dict(
         zip(images["image_id"], zip(images["path"], images["height"], images["width"], strict=True), strict=True)
     )
     groups = annotations[annotations["instance"] > 0].groupby("image_id")["instance"]
-    for name, instances in tqdm(groups, "masks", unit="image", disable=None if len(groups) else True):
-        path, *shape = places[name]
-        try:
-            mask = listing.masks(str(name))
-        except Exception:  # a broken file or segmentation can raise anything
-            problems.append(Problem(str(name), path, BAD_MASK))
+    for key, instances in tqdm(groups, "masks", unit="image", disable=None if len(groups) else True):
+        name, (path, *shape) = str(key), places[key]
+        width, height = listing.sizes.get(name, shape[::-1])
+        if [height, width] != shape and name not in turns:
+            problems.append(Problem(name, path, OTHER_MASK))
             continue
+        try:
+            mask = listing.masks(name)
+        except Exception:  # a broken file or segmentation can raise anything
+            problems.append(Problem(name, path, BAD_MASK))
+            continue
+        if mask is not None and name in turns and list(mask.shape) != shape:
+            mask = turned(mask, turns[name])
         if mask is not None and list(mask.shape) != shape:
-            problems.append(Problem(str(name), path, OTHER_SIZE))
+            problems.append(Problem(name, path, SWAPPED_MASK if list(mask.shape) == shape[::-1] else OTHER_MASK))
             continue
         shown = np.intersect1d(instances, mask) if mask is not None else instances[:0]
         annotations.loc[instances[~instances.isin(shown)].index, "instance"] = 0

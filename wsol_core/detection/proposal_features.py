@@ -36,6 +36,8 @@ Features = npt.NDArray[np.float16]
 
 SIZE_WEIGHT = 0.2
 """Of the logarithms of the sides, beside parts of length 1."""
+ROUNDING = 1e-5
+"""Share of a mean's length below which a difference from it is none: float32 leaves 2e-6 of a constant map."""
 LEAST_SIDE = 1e-3
 """Share of the picture's side below which a proposal's side counts as this."""
 
@@ -92,16 +94,24 @@ def describe(maps: Tensor, boxes: Tensor, params: ProposalFeatureParams) -> Tens
     """
     inside, parts = box_means(maps, boxes), []
     if params.ring > 1:
-        around = widened(boxes, params.ring)
-        own, outer = ((each[:, 2:] - each[:, :2]).prod(1, keepdim=True) for each in (boxes, around))
-        rest = (outer - own).clamp(min=1e-6)  # a box that fills the picture has no ring, and no difference from it
-        parts.append((inside - box_means(maps, around)) * outer / rest)
+        parts.append(ring_difference(maps, boxes, inside, params.ring))
     if params.cells > 1:
         parts += [box_means(maps, cell) for cell in cells_of(boxes, params.cells)]
     sides = (boxes[:, 2:] - boxes[:, :2]).clamp(min=LEAST_SIDE).log()
     parts = [functional.normalize(part, dim=1) for part in (inside, *parts)]
     features = torch.cat([*parts, SIZE_WEIGHT * sides], dim=1)
     return functional.normalize(features, dim=1) * math.sqrt(features.shape[1])
+
+
+def ring_difference(maps: Tensor, boxes: Tensor, inside: Tensor, ring: float) -> Tensor:
+    """The direction `(R, C)` of the means inside boxes, `inside`, less those of the rings around them.
+
+    The mean over a box and its ring lies between both, so less that one the direction is the same. 0 where nothing
+    differs: on a constant map, and where a box fills the picture.
+    """
+    difference = inside - box_means(maps, widened(boxes, ring))
+    lengths = (each.norm(dim=1, keepdim=True) for each in (difference, inside))
+    return torch.where(next(lengths) > ROUNDING * next(lengths), difference, 0.0)
 
 
 def widened(boxes: Tensor, factor: float) -> Tensor:

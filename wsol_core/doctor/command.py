@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 
+from wsol_core.doctor.clock import clock
 from wsol_core.doctor.examination import Examination
 from wsol_core.doctor.machine import GIB
 
@@ -32,10 +33,3 @@ def total(examination: Examination) -> str:
         f"in all about {clock(examination.seconds)} from nothing (half to twice as long), and "
         f"{examination.bytes / GIB:.2f} GiB, twice where DVC copies"
     )
-
-
-def clock(seconds: float) -> str:
-    """Seconds, minutes or hours, as one would say it."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

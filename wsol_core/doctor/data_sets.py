@@ -18,7 +18,7 @@ from wsol_core.data.roots import find_root
 from wsol_core.datasets.listing import DataParams, Listing
 from wsol_core.datasets.prepare import READERS, split_off, wanted
 from wsol_core.datasets.scenes import DemoParams
-from wsol_core.datasets.validate import UNLISTED, check_listing
+from wsol_core.datasets.validate import KEPT, check_listing
 from wsol_core.doctor.finding import Finding, tried
 from wsol_core.methods.bcct.surroundings import folders_of_classes
 
@@ -93,19 +93,19 @@ def _check_set(key: str, params: DataParams, foreign: Sequence[str]) -> tuple[Ex
     if not root.is_dir():
         raise InputError(f"data.{key}.source: no folder {params.folder!r} in the project; mend it")
     listing = READERS[params.reader](root, params)
-    problems = [*listing.problems, *check_listing(root, listing)]
+    problems = [*listing.problems, *check_listing(root, listing, params.follow_links)]
     listing = wanted(listing, params)
     if listing.images.empty:
         raise InputError(f"data.{key}: the reader {params.reader!r} finds no image in {root}; see reader and classes")
     images = split_off(listing.images, TEST, params.test_per_class, params.seed)
     images = split_off(images, TRAIN_FULLSUP, params.fullsup_per_class, params.seed)
-    seconds, broken, sample = _decode_some(root, images)
+    seconds, broken, sample = _decode_some(root, images, params)
     splits = images["split"].value_counts()
     extent = Extent(
         len(images), int(splits.get(TRAIN_WEAKSUP, 0)), int(splits.get(TRAIN_FULLSUP, 0)), listing.classes,
         float(np.mean([len(row) for row in images["labels"]])), seconds, sample,
     )  # fmt: skip
-    bad = [f"{each.path} ({each.reason})" for each in problems if each.reason != UNLISTED] + broken
+    bad = [f"{each.path} ({each.reason})" for each in problems if each.reason not in KEPT] + broken
     return extent, [
         Finding("note", "data", _described(key, root, listing, images)),
         *_check_labels(key, listing, images),
@@ -114,15 +114,15 @@ def _check_set(key: str, params: DataParams, foreign: Sequence[str]) -> tuple[Ex
     ]
 
 
-def _decode_some(root: Path, images: pd.DataFrame) -> tuple[float, list[str], Path | None]:
+def _decode_some(root: Path, images: pd.DataFrame, params: DataParams) -> tuple[float, list[str], Path | None]:
     """Seconds per image, which ones are broken, and one that is not."""
     places = np.unique(np.linspace(0, len(images) - 1, SAMPLE).astype(int))
-    paths = [path for path in images["path"].iloc[places] if is_inside(root, path)]
+    paths = [path for path in images["path"].iloc[places] if is_inside(root, path, params.follow_links)]
     broken, whole = [], []
     start = time.perf_counter()
     for path in paths:
         try:
-            decode_squashed(root / path, SIDE, SIDE, "bicubic")
+            decode_squashed(root / path, SIDE, SIDE, "bicubic", params.max_pixels)
             whole.append(root / path)
         except InputError as error:
             broken.append(str(error).split(";")[0])

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from wsol_core.core.params import PARAMS
-from wsol_core.doctor.costs import Cost, Costs
+from wsol_core.doctor.costs import Cost, estimate
 from wsol_core.doctor.data_sets import check_data
 from wsol_core.doctor.feature_stores import check_stores
 from wsol_core.doctor.finding import Finding, tried
@@ -75,7 +75,7 @@ def examine(measure: bool) -> Examination:
     examination = Examination(tuple(findings))
     if not measure or examination.failed:
         return examination
-    costs, wrong = tried("params", lambda: tuple(Costs(pipeline.stages, params, extents)))
+    costs, wrong = tried("params", lambda: tuple(estimate(pipeline.stages, params, extents)))
     needed = sum(cost.bytes for cost in costs or ()) * (2 if copies else 1)
     if needed > free:
         text = f"about {needed / GIB:.0f} GiB of artifacts, {free / GIB:.0f} free; make room"

@@ -4,13 +4,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from wsol_core.configuration.parameters import Parameters, read_parameters
 from wsol_core.core.errors import InputError, nearest
 from wsol_core.core.params import explain
+from wsol_core.core.texts import read_yaml
 from wsol_core.doctor.finding import Finding, tried
 
 
@@ -20,8 +20,8 @@ def check_parameters(path: Path) -> tuple[Parameters | None, list[Finding]]:
     if params is not None:
         return params, []
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        content = read_yaml(path)
+    except (OSError, InputError):
         return None, findings
     lines = list(faults(content)) if isinstance(content, Mapping) else []
     return None, [Finding("error", "params", line) for line in lines] or findings

@@ -18,7 +18,9 @@ from torch import Tensor
 from wsol_core.backbones.create import BackboneParams, create_backbone
 from wsol_core.backbones.folding import fold_batch_norm
 from wsol_core.core.crf_params import CRFParams
+from wsol_core.core.errors import InputError
 from wsol_core.data.images import decode
+from wsol_core.detection.detector import DetectorParams
 from wsol_core.engine.devices import Precision, launch
 from wsol_core.engine.features import FeatureParams, FrozenBackbone, Shape, frozen_backbone
 from wsol_core.engine.recipe import find_recipe
@@ -26,6 +28,8 @@ from wsol_core.engine.training_params import NetworkParams
 from wsol_core.methods.ddt.principal_component import Moments, block_component
 from wsol_core.proposals.selective_search import SearchParams, selective_search
 from wsol_core.refinement.crf import mean_field
+
+Network = NetworkParams | DetectorParams
 
 SECONDS = 0.5
 """A measurement repeats its work for this long, after one run that does not count."""
@@ -91,6 +95,17 @@ def pass_speed(work: Pass) -> Speed:
     return Speed(batch / _seconds(run), tuple(backbone.strides), parameters)
 
 
+def network_speed(network: Network, side: int, training: bool) -> Speed:
+    """The speed of a network's backbone, see `pass_speed`."""
+    stride = getattr(network, "output_stride", 32)
+    return pass_speed(Pass(network.backbone.name, stride, side, training, network.training.precision))
+
+
+def store_speed(features: FeatureParams) -> Speed:
+    """The speed of the backbone of an entry of `features:`, see `pass_speed`."""
+    return pass_speed(Pass(features.backbone.name, features.output_stride, features.side, False, features.precision))
+
+
 @cache
 def store_shapes(features: FeatureParams) -> tuple[Shape, ...]:
     """`(C, h, w)` of each level of a feature store, from a blank picture.
@@ -102,6 +117,18 @@ def store_shapes(features: FeatureParams) -> tuple[Shape, ...]:
     with torch.no_grad():
         levels = backbone(torch.zeros((1, 3, features.side, features.side), dtype=torch.uint8))
     return tuple((level.shape[1], level.shape[2], level.shape[3]) for level in levels)
+
+
+def level_shape(features: FeatureParams, number: int) -> Shape:
+    """`(C, h, w)` of a level of a feature store, counted from either end.
+
+    Raises:
+        InputError: the store has none.
+    """
+    shapes = store_shapes(features)
+    if not -len(shapes) <= number < len(shapes):
+        raise InputError(f"level {number}: the features have {len(shapes)} levels; see `features`")
+    return shapes[number]
 
 
 def without_weights(features: FeatureParams) -> FeatureParams:

@@ -86,7 +86,8 @@ def detection(
 ) -> None:
     """VOC07 and VOC10 mAP, COCO AP, CorLoc with and without classes, proposal recall; point_map of per-class maps.
 
-    All images of the ground truth count. Boxes are pixels of the original image; one outside it is refused.
+    All images of the ground truth count. Boxes are pixels of the original image. One of no area, of no finite numbers
+    or outside its image is left out, counted and listed; many of them are refused.
 
     Example: wsol evaluate detection --boxes results.json --ground-truth instances_val2017.json --out coco.json
     """
@@ -103,11 +104,10 @@ def detection(
             raise InputError("nothing to evaluate: give --boxes, or --maps, or both")
         truth = read_ground_truth(ground_truth, split=split)
         runs = [read_boxes(path, truth) for path in boxes or ()]
-        table, cut = runs[0] if runs else (None, 0)
-        outcome = evaluate_boxes(table, cut, truth, None if maps is None else evaluation.open(maps))
+        outcome = evaluate_boxes(runs[0] if runs else None, truth, None if maps is None else evaluation.open(maps))
         if baseline:
-            others = [read_boxes(path, truth)[0] for path in baseline]
-            outcome.figures.update(evaluate_gain([own for own, _ in runs], others, truth))
+            others = [read_boxes(path, truth).boxes for path in baseline]
+            outcome.figures.update(evaluate_gain([own.boxes for own in runs], others, truth))
         evaluation.write(outcome)
 
 

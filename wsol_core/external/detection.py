@@ -9,10 +9,11 @@ from tqdm import tqdm
 
 from wsol_core.core.errors import InputError
 from wsol_core.core.map_store import CLASS_AGNOSTIC
+from wsol_core.external.checked_boxes import CheckedBoxes, left_out_tables
 from wsol_core.external.ground_truth import Truth
 from wsol_core.external.maps_pass import truth_boxes
 from wsol_core.external.report import Outcome
-from wsol_core.external.score_maps import ScoreMaps
+from wsol_core.external.score_maps import ScoreMaps, refuse_transposed
 from wsol_core.metrics.detection import coco_ap, corloc, corloc_class_agnostic, proposal_recall, voc_ap
 from wsol_core.metrics.detection_intervals import voc_ap_gain_interval, voc_ap_interval
 from wsol_core.metrics.localization import best_iou, centre_boxes
@@ -26,15 +27,14 @@ SEED = 0
 CENTRE = "the best centred box on these very images, held against corloc_class_agnostic"
 
 
-def evaluate_boxes(boxes: pd.DataFrame | None, cut: int, truth: Truth, maps: ScoreMaps | None) -> Outcome:
+def evaluate_boxes(given: CheckedBoxes | None, truth: Truth, maps: ScoreMaps | None) -> Outcome:
     """Every detection figure that the inputs allow.
 
     All images of `truth` count; one without a box has missed its objects. CorLoc is meant for training images (VOC's
     `trainval`), average precision for test images: the caller chooses the ground truth.
 
     Args:
-        boxes: as `predicted_boxes.read_boxes` gives them; None leaves the figures of boxes out.
-        cut: how many of them reached outside their image.
+        given: as `predicted_boxes.read_boxes` gives them; None leaves the figures of boxes out.
         truth: the ground truth.
         maps: per-class maps, whose peaks are held against the boxes (`point_map`); None leaves it out.
 
@@ -42,17 +42,20 @@ def evaluate_boxes(boxes: pd.DataFrame | None, cut: int, truth: Truth, maps: Sco
         InputError: boxes with and without a class are mixed, or a map is bad or of an unknown image or class.
     """
     figures: dict[str, Any] = dict.fromkeys((*BOX_KEYS, "point_map"))
-    notes = dict.fromkeys(BOX_KEYS, "give --boxes") if boxes is None else {}
-    tables: dict[str, pd.DataFrame] = {}
+    notes = dict.fromkeys(BOX_KEYS, "give --boxes") if given is None else {}
+    predicted = pd.DataFrame() if given is None else given.left_out
+    tables = left_out_tables(objects=truth.left_out, boxes=predicted)
     curves: dict[str, pd.DataFrame] = {}
-    counts = {"images": len(truth.images), "objects": len(truth.boxes), "objects_cut": truth.cut}
-    if boxes is not None:
+    counts = {"images": len(truth.images), "objects": len(truth.boxes), **truth.counts}
+    if given is not None:
+        boxes = given.boxes
         figures["corloc_class_agnostic"] = corloc_class_agnostic(boxes, truth.boxes, truth.images["image_id"].tolist())
         recall = proposal_recall(boxes, truth.boxes).pivot_table(index="iou", columns="count", values="recall")
         figures["proposal_recall"] = {f"iou {iou:g}": row.to_dict() for iou, row in recall.iterrows()}
         curves["proposal_recall"] = recall.rename(columns=lambda count: f"{count} boxes").reset_index()
         missing = len(truth.images) - boxes["image_id"].nunique()
-        counts |= {"boxes": len(boxes), "boxes_cut": cut, "images_without_prediction": missing}
+        counts |= {"boxes": len(boxes), "boxes_cut": given.cut, "boxes_left_out": len(given.left_out)}
+        counts["images_without_prediction"] = missing
         if len(boxes) and (boxes["label"] == CLASS_AGNOSTIC).all():
             notes |= dict.fromkeys(CLASS_KEYS, NO_CLASSES)
         elif (boxes["label"] == CLASS_AGNOSTIC).any():
@@ -127,7 +130,9 @@ def peaks(maps: ScoreMaps, truth: Truth) -> pd.DataFrame:
         for label in maps.labels(name):
             if not 0 <= label < len(truth.classes):
                 raise InputError(f"{maps.place}: image {name!r} has a map for {label}, which is no class number")
-            rows.append((image_id, *peak(maps.read(name, label), width, height, f"{maps.place}: {name}"), label))
+            place, score_map = f"{maps.place}: image {name!r}", maps.read(name, label)
+            refuse_transposed(score_map, width, height, place)
+            rows.append((image_id, *peak(score_map, width, height, place), label))
     return pd.DataFrame(rows, columns=["image_id", "x", "y", "score", "label"])
 
 

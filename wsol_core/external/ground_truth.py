@@ -1,6 +1,5 @@
 """Ground truth in any of the layouts in which it is published."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,21 +9,20 @@ import numpy.typing as npt
 import pandas as pd
 from PIL import ExifTags, Image
 
-from wsol_core.core.boxes import BOX_COLUMNS
 from wsol_core.core.errors import InputError, nearest
+from wsol_core.core.texts import read_json
+from wsol_core.data.images import MAX_PIXELS
 from wsol_core.data.index import TEST, read_annotations, read_index
-from wsol_core.data.paths import image_id, is_inside
+from wsol_core.data.paths import image_ids, is_inside
 from wsol_core.datasets.listing import VOID, DataParams, InstanceMask, Listing
 from wsol_core.datasets.readers import coco, cub
-from wsol_core.datasets.validate import TOLERANCE
+from wsol_core.datasets.validate import SIDEWAYS
 from wsol_core.external import metadata_folder, voc_xml
+from wsol_core.external.checked_boxes import check_boxes
 from wsol_core.external.names import ImageNames
 
-TURNED = (5, 6, 7, 8)
-"""EXIF orientations that swap width and height."""
-
-MAX_OVERHANG = 0.01
-"""Largest share of boxes that may reach outside their image, as a few published ones do; they are cut off."""
+LONGEST_SIDE = 1_000_000
+"""Pixels that an image of a ground truth may say to be wide or high."""
 
 LAYOUTS = (
     "a COCO .json file, a folder of VOC .xml files or VOC's ImageSets/Main/SET.txt, the folder CUB_200_2011, "
@@ -46,6 +44,7 @@ class Truth:
         image_numbers: ids by the numbers that COCO gives to images.
         class_numbers: positions in `classes` by the numbers that the layout gives to classes; empty where it has none.
         cut: how many boxes reached outside their image.
+        left_out: boxes that are none, see `CheckedBoxes`.
         elsewhere: ids of the layout's images in other splits; what is predicted for them is passed over.
     """
 
@@ -56,7 +55,13 @@ class Truth:
     image_numbers: dict[int, str] = field(default_factory=dict)
     class_numbers: dict[int, int] = field(default_factory=dict)
     cut: int = 0
+    left_out: pd.DataFrame = field(default_factory=pd.DataFrame)
     elsewhere: frozenset[str] = frozenset()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many objects were cut off, and left out."""
+        return {"objects_cut": self.cut, "objects_left_out": len(self.left_out)}
 
     @property
     def names(self) -> ImageNames:
@@ -89,8 +94,8 @@ def read_ground_truth(path: Path, mask_root: Path | None = None, split: str = TE
     - `data/SET` of this pipeline, after `prepare`; the images of `split`.
 
     Raises:
-        InputError: another layout, a missing or malformed file, an image twice, a path outside the root, or a box that
-            is empty or outside its image (up to a pixel is rounding; of more, one in a hundred may be cut off).
+        InputError: another layout, a missing or malformed file, an image twice, a path outside the root, or boxes of
+            another convention (see `checked_boxes`).
     """
     if path.suffix == ".json" and path.is_file():
         return _checked(_coco(path), path)
@@ -116,52 +121,24 @@ def _checked(truth: Truth, path: Path) -> Truth:
     wrong = boxes[~boxes["label"].between(0, len(truth.classes) - 1)]
     if len(wrong):
         raise InputError(f"{path}: image {wrong['image_id'].iloc[0]!r} has a box of an unknown class")
-    boxes, cut = cut_to_images(boxes, images, path)
-    boxes = boxes.sort_values("image_id", kind="stable", ignore_index=True)
-    return replace(truth, images=images, boxes=boxes, cut=cut)
-
-
-def cut_to_images(boxes: pd.DataFrame, images: pd.DataFrame, place: object) -> tuple[pd.DataFrame, int]:
-    """The boxes cut off at their images' borders, and how many reached more than a pixel outside.
-
-    Raises:
-        InputError: a box is not finite, empty or outside, or more than one in a hundred reach outside: then they are
-            probably of another convention (x, y, width, height for corners, shares for pixels, a resized image).
-    """
-    values = boxes[list(BOX_COLUMNS)].to_numpy(np.float32)
-    sizes = images.set_index("image_id").loc[boxes["image_id"], ["width", "height", "width", "height"]]
-    limits = sizes.to_numpy(np.float32)
-    inside = np.all((values >= -TOLERANCE) & (values <= limits + TOLERANCE), axis=1)
-    clipped = np.clip(values, 0, limits)
-    bad = ~np.all(clipped[:, 2:] > clipped[:, :2], axis=1)
-    overhang = ~inside & ~bad
-    if overhang.sum() > MAX_OVERHANG * len(boxes):
-        bad |= overhang
-    if bad.any():
-        row = int(np.flatnonzero(bad)[0])
-        size = "x".join(f"{side:g}" for side in limits[row, :2])
-        raise InputError(
-            f"{place}: image {boxes['image_id'].iloc[row]!r} ({size}) has a box {values[row].tolist()} "
-            f"(x0, y0, x1, y1 from 0) that is empty or outside, and {int(bad.sum())} boxes are so; "
-            "is it of another convention of coordinates?"
-        )
-    cut = boxes.copy()
-    cut[list(BOX_COLUMNS)] = clipped
-    return cut, int(overhang.sum())
+    checked = check_boxes(boxes, images, path)
+    boxes = checked.boxes.sort_values("image_id", kind="stable", ignore_index=True)
+    return replace(truth, images=images, boxes=boxes, cut=checked.cut, left_out=checked.left_out)
 
 
 def _coco(path: Path) -> Truth:
     params = DataParams(name="coco", source="coco", reader="coco", splits={TEST: path.name})
     listing = coco.read(path.parent, params)
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = read_json(path)
     try:
-        sizes = pd.DataFrame([
-            (image_id(str(image["file_name"]).removeprefix("images/")), int(image["width"]), int(image["height"]))
-            for image in content["images"]
-        ], columns=["image_id", "width", "height"])  # fmt: skip
+        names = image_ids([image["file_name"].removeprefix("images/") for image in content["images"]])
+        shapes = [(int(image["width"]), int(image["height"])) for image in content["images"]]
+        if any(not 1 <= side <= LONGEST_SIDE for shape in shapes for side in shape):
+            raise ValueError(f"a width or height outside 1 to {LONGEST_SIDE}")
+        sizes = pd.DataFrame(shapes, columns=["width", "height"]).assign(image_id=pd.Series(names, dtype=str))
         numbers = dict(zip((int(image["id"]) for image in content["images"]), sizes["image_id"], strict=True))
         classes = {int(each["id"]): listing.classes.index(each["name"]) for each in content["categories"]}
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{path}: an image without id, file_name, width or height ({error!r})") from error
     if listing.problems:
         raise InputError(f"{path}: image {listing.problems[0].image_id!r}: {listing.problems[0].reason}")
@@ -182,7 +159,7 @@ def _picture_size(root: Path, path: str) -> tuple[int, int]:
         raise InputError(f"{root}: {path!r} is a path outside the root")
     try:
         with Image.open(root / path) as picture:
-            turned = picture.getexif().get(ExifTags.Base.Orientation) in TURNED
+            turned = picture.getexif().get(ExifTags.Base.Orientation) in SIDEWAYS
             return (picture.height, picture.width) if turned else picture.size
     except OSError as error:
         raise InputError(f"{root / path}: not a readable image ({error}); sizes are taken from it") from error
@@ -223,8 +200,11 @@ def _of_listing(
     kept = listing.annotations[listing.annotations["image_id"].isin(images["image_id"])]
 
     partly = _partly_masked(kept)
+    giant = frozenset(images.loc[images["width"] * images["height"] > MAX_PIXELS, "image_id"])
 
     def mask(name: str) -> Mask | None:
+        if name in giant and name not in partly:
+            raise InputError(f"image {name!r}: more than {MAX_PIXELS} pixels, so its mask is not painted")
         try:
             instances: InstanceMask | None = None if name in partly else listing.masks(name)
         except Exception as error:  # a broken file or segmentation can raise anything

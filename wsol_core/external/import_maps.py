@@ -13,7 +13,7 @@ from wsol_core.core.map_store import CLASS_AGNOSTIC, MapWriter
 from wsol_core.core.params import Block
 from wsol_core.data.index import ImageIndex
 from wsol_core.external.names import ImageNames
-from wsol_core.external.score_maps import ScoreMap, ScoreMaps
+from wsol_core.external.score_maps import ScoreMap, ScoreMaps, refuse_transposed
 
 
 class ImportParams(Block):
@@ -44,12 +44,15 @@ def import_maps(maps: ScoreMaps, index: ImageIndex, writer: MapWriter, resolutio
         InputError: an image has no map or two, a label is no class, or a map is bad (see `ScoreMaps.read`).
     """
     found = _names_by_image(maps, index)
-    for image_id in tqdm(index.table["image_id"], "import", unit="image", disable=None):
+    rows = index.table[["image_id", "width", "height"]].itertuples(index=False, name=None)
+    for image_id, width, height in tqdm(rows, "import", len(index.table), unit="image", disable=None):
         name = found[image_id]
         for label in sorted(maps.labels(name)):
             if not CLASS_AGNOSTIC <= label < len(index.classes):
                 raise InputError(f"{maps.place}: image {name!r} has a map for {label}, which is no class number")
-            writer.append([image_id], [label], squashed(maps.read(name, label), resolution)[None])
+            score_map = maps.read(name, label)
+            refuse_transposed(score_map, width, height, f"{maps.place}: image {name!r}")
+            writer.append([image_id], [label], squashed(score_map, resolution)[None])
 
 
 def squashed(score_map: ScoreMap, side: int) -> npt.NDArray[np.float32]:

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from wsol_core.external.checked_boxes import left_out_tables
 from wsol_core.external.ground_truth import Truth
 from wsol_core.external.maps_pass import MapsPass
 from wsol_core.external.report import Outcome
@@ -69,13 +70,13 @@ def evaluate_maps(maps: ScoreMaps, truth: Truth, threshold: float | None, ranked
     run = MapsPass(maps, truth, threshold)
     figures: Figures = {"threshold": threshold} | dict.fromkeys((*BOX_KEYS, *PIXEL_KEYS))
     notes: Notes = dict.fromkeys(ORACLES, ORACLE)
-    tables, curves = {}, {}
+    tables, curves = left_out_tables(objects=truth.left_out), {}
     if len(run.images):
         curves = {
             "thresholds": _gt_known(figures, notes, run, threshold, len(truth.classes)),
             "max_box_acc": _max_box(figures, run),
         }
-        tables = {"classes": _class_table(run, truth.classes, threshold)}
+        tables["classes"] = _class_table(run, truth.classes, threshold)
         if threshold is not None:
             tables |= {
                 "iou": _iou_table(run, threshold),
@@ -95,7 +96,7 @@ def evaluate_maps(maps: ScoreMaps, truth: Truth, threshold: float | None, ranked
         "images_with_box": len(run.images),
         "images_with_mask": run.masked,
         "images_without_prediction": run.missing,
-        "boxes_cut": truth.cut,
+        **truth.counts,
     }
     notes = {key: note for key, note in notes.items() if key in figures}
     return Outcome(f"localization in {len(truth.images)} images", figures, counts, notes, tables, curves)

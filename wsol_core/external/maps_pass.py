@@ -13,7 +13,7 @@ from wsol_core.core.map_store import CLASS_AGNOSTIC
 from wsol_core.core.parallel import in_threads
 from wsol_core.core.regions import boxes_at_thresholds
 from wsol_core.external.ground_truth import Mask, Truth
-from wsol_core.external.score_maps import ScoreMap, ScoreMaps, agnostic
+from wsol_core.external.score_maps import ScoreMap, ScoreMaps, agnostic, refuse_transposed
 from wsol_core.metrics.localization import THRESHOLDS, GroundTruth, best_index, best_iou, gt_known, is_correct
 from wsol_core.metrics.max_box import Correct, MaxBoxAcc
 from wsol_core.metrics.pixels import PixelScores
@@ -106,6 +106,9 @@ class MapsPass:
         correct = None
         if image_id in self._names:
             score_map = agnostic(self._maps, self._names[image_id], labels[0] if len(labels) == 1 else None)
+        if score_map is not None:
+            place = f"{self._maps.place}: image {self._names[image_id]!r}"
+            refuse_transposed(score_map, width, height, place)
         if score_map is not None and image_id in self._boxes:
             predicted = boxes_at_thresholds(score_map, self.thresholds, width, height, RESOLUTION)
             own = GroundTruth(self._boxes[image_id], np.zeros(len(self._boxes[image_id]), dtype=np.intp))

@@ -1,5 +1,6 @@
 """The metadata folder of "Evaluating Weakly Supervised Object Localization Methods Right" (CVPR 2020), of one split."""
 
+import io
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from PIL import Image
 
 from wsol_core.core.boxes import BOX_COLUMNS
 from wsol_core.core.errors import InputError
+from wsol_core.core.texts import read_text
 from wsol_core.data.paths import is_inside
 from wsol_core.external.names import without_suffix
 
@@ -61,9 +63,10 @@ def _table(root: Path, name: str, *widths: int) -> pd.DataFrame:
     """The comma-separated columns of one file, as text; the first is an image id."""
     if not (root / name).is_file():
         raise InputError(f"{root / name}: missing; the folder holds image_ids, class_labels, image_sizes, localization")
+    text = read_text(root / name)
     try:
-        table = pd.read_csv(root / name, header=None, dtype=str, keep_default_na=False)
-    except (ValueError, OSError) as error:
+        table = pd.read_csv(io.StringIO(text), header=None, dtype=str, keep_default_na=False)
+    except ValueError as error:
         raise InputError(f"{root / name}: not a table of commas ({error})") from error
     if table.shape[1] not in widths:
         raise InputError(f"{root / name}: {table.shape[1]} columns, not {' or '.join(map(str, widths))}")
@@ -86,7 +89,7 @@ def _of(images: pd.DataFrame, table: pd.DataFrame, root: Path, name: str) -> pd.
 def _numbers(columns: pd.DataFrame, root: Path, name: str) -> npt.NDArray[np.int64]:
     try:
         numbers = columns.astype(np.int64).to_numpy()
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise InputError(f"{root / name}: not a whole number ({error})") from error
     if (numbers < 0).any():
         raise InputError(f"{root / name}: a negative number")

@@ -1,6 +1,5 @@
 """Predicted boxes: COCO results, VOC text files, or a table of boxes of the pipeline."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,17 @@ from wsol_core.core.boxes import BOX_COLUMNS, from_inclusive, from_xywh
 from wsol_core.core.errors import InputError
 from wsol_core.core.files import read_table
 from wsol_core.core.map_store import CLASS_AGNOSTIC
-from wsol_core.external.ground_truth import Truth, cut_to_images
+from wsol_core.core.texts import read_json, read_text
+from wsol_core.datasets.readers.coco import four_numbers
+from wsol_core.external.checked_boxes import CheckedBoxes, check_boxes
+from wsol_core.external.ground_truth import Truth
 
 VOC_FILE = re.compile(r"(?:comp\d+_)?det_([^_]+)_(.+)\.txt")
 VOC_COLUMNS = ("image_id", "score", *BOX_COLUMNS)
 COLUMNS = ("image_id", *BOX_COLUMNS, "score", "label")
 
 
-def read_boxes(path: Path, truth: Truth) -> tuple[pd.DataFrame, int]:
+def read_boxes(path: Path, truth: Truth) -> CheckedBoxes:
     """Read predicted boxes of the images of `truth`.
 
     - COCO results JSON: a list of `image_id` (number or name), `category_id` (number or class name), `bbox` (x, y,
@@ -29,12 +31,12 @@ def read_boxes(path: Path, truth: Truth) -> tuple[pd.DataFrame, int]:
     - `.parquet`: a table of boxes of this pipeline; label -1 is class-agnostic.
 
     Returns:
-        A table `image_id, x0, y0, x1, y1, score, label` sorted by image, then by falling score, boxes cut off at the
-        image's border; and how many reached more than a pixel outside.
+        A table `image_id, x0, y0, x1, y1, score, label` sorted by image, then by falling score; boxes are cut off at
+        the image's border, those of no area, of no finite numbers or outside are left out.
 
     Raises:
-        InputError: another layout, a damaged file, an image without ground truth, an unknown class, a score or corner
-            that is not finite, or a box that is empty or outside its image (see `cut_to_images`).
+        InputError: another layout, a damaged file, an image without ground truth, an unknown class, a score that is not
+            finite, or boxes of another convention (see `checked_boxes`).
     """
     if path.suffix == ".json" and path.is_file():
         table = _coco_results(path, truth)
@@ -44,14 +46,16 @@ def read_boxes(path: Path, truth: Truth) -> tuple[pd.DataFrame, int]:
         table = _voc_files(path, truth)
     else:
         raise InputError(f"{path}: no boxes; COCO results (.json), a folder of VOC text files, or a .parquet table")
-    numbers = table[[*BOX_COLUMNS, "score"]].to_numpy(np.float64)
-    if not np.isfinite(numbers).all():
-        row = int(np.flatnonzero(~np.isfinite(numbers).all(axis=1))[0])
-        raise InputError(f"{path}: image {table['image_id'].iloc[row]!r} has a box or score that is not finite")
-    table, cut = cut_to_images(_typed(table), truth.images, path)
-    _refuse_shares(table, truth, path)
+    with np.errstate(over="ignore"):  # what is too large becomes infinite
+        table = _typed(table)
+    if not np.isfinite(table["score"]).all():
+        row = int(np.flatnonzero(~np.isfinite(table["score"]))[0])
+        raise InputError(f"{path}: image {table['image_id'].iloc[row]!r} has a score that is not finite")
+    checked = check_boxes(table, truth.images, path)
+    _refuse_shares(checked.boxes, truth, path)
     order = ["image_id", "score"]
-    return table.sort_values(order, ascending=[True, False], kind="stable", ignore_index=True), cut
+    boxes = checked.boxes.sort_values(order, ascending=[True, False], kind="stable", ignore_index=True)
+    return checked._replace(boxes=boxes)
 
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:
@@ -66,24 +70,31 @@ def _refuse_shares(table: pd.DataFrame, truth: Truth, path: Path) -> None:
 
 
 def _coco_results(path: Path, truth: Truth) -> pd.DataFrame:
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error})") from error
+    rows = read_json(path)
     if not isinstance(rows, list):
         raise InputError(f"{path}: COCO results are a list of objects with image_id, category_id, bbox and score")
     try:
         names, classes, scores = ([row[key] for row in rows] for key in ("image_id", "category_id", "score"))
-        boxes = from_xywh([row["bbox"] for row in rows])
-        if len(boxes) != len(rows):
+        if any(len(row["bbox"]) != 4 for row in rows):
             raise ValueError("a bbox is not four numbers")
-        if not all(isinstance(each, int | str) for each in (*names, *classes)):
-            raise ValueError("image_id and category_id are numbers or names")
+        boxes = from_xywh([four_numbers(row["bbox"]) for row in rows])
+        names, classes = ([_whole(each) for each in column] for column in (names, classes))
         values = np.asarray(scores, dtype=np.float64)
-    except (KeyError, TypeError, ValueError) as error:
+        if values.shape != (len(rows),):
+            raise ValueError("a score is a number")
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{path}: not COCO results ({type(error).__name__}: {error})") from error
     labels = {each: truth.find_class(each, path) for each in dict.fromkeys(classes)}
     return _table(truth, path, names, boxes, values, [labels[each] for each in classes])
+
+
+def _whole(name: Any) -> int | str:
+    """A number or a name; 1.0, as programs write numbers that they hold as floats, is 1."""
+    if isinstance(name, float) and name.is_integer():
+        return int(name)
+    if not isinstance(name, int | str):
+        raise ValueError("image_id and category_id are numbers or names")
+    return name
 
 
 def _voc_files(path: Path, truth: Truth) -> pd.DataFrame:
@@ -102,7 +113,7 @@ def _voc_files(path: Path, truth: Truth) -> pd.DataFrame:
 def _voc_file(file: Path, truth: Truth, label: int) -> pd.DataFrame:
     types = {"image_id": str} | dict.fromkeys(VOC_COLUMNS[1:], float)
     try:
-        lines = [line.split() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = [line.split() for line in read_text(file).splitlines() if line.strip()]
         rows = pd.DataFrame(lines, columns=list(VOC_COLUMNS)).astype(types)
     except ValueError as error:
         raise InputError(f"{file}: lines must be IMAGE SCORE x0 y0 x1 y1 ({error})") from error

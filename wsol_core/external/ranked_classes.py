@@ -1,5 +1,6 @@
 """Class scores of images, for Top-1 and Top-5."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pandas as pd
 
 from wsol_core.core.errors import InputError
 from wsol_core.core.files import read_table
+from wsol_core.core.texts import read_text
 from wsol_core.data.class_scores import COLUMNS, NONE, TOP
 from wsol_core.external.ground_truth import Truth
 
@@ -49,7 +51,8 @@ def read_ranked_classes(path: Path, truth: Truth) -> npt.NDArray[np.int64]:
 def _read(path: Path) -> pd.DataFrame:
     if path.suffix == ".parquet":
         return read_table(path)[0].astype({"image_id": str, "class": str})
+    text = read_text(path)
     try:
-        return pd.read_csv(path, dtype={"image_id": str, "class": str}, keep_default_na=False)
-    except (OSError, ValueError) as error:
+        return pd.read_csv(io.StringIO(text), dtype={"image_id": str, "class": str}, keep_default_na=False)
+    except ValueError as error:
         raise InputError(f"{path}: not a readable CSV of {', '.join(COLUMNS)} ({error})") from error

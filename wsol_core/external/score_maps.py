@@ -18,6 +18,9 @@ from wsol_core.data.paths import image_id, is_inside, walk
 FULL_SCALE = {"1": 1, "L": 255, "I;16": 65535, "I;16B": 65535, "I": 65535}
 """The value that means 1, by mode of a PNG."""
 
+ROUNDING = 1e-6
+"""How far a score may lie outside [0, 1], as sums and upsampling leave it; it is clipped."""
+
 ScoreMap = npt.NDArray[np.float32]
 
 
@@ -91,13 +94,27 @@ def checked(raw: npt.NDArray[Any], place: object) -> ScoreMap:
     """
     if raw.dtype.kind not in "fiub" or raw.ndim != 2 or raw.size == 0:
         raise InputError(f"{place}: a map must be numbers of shape (h, w), here {raw.dtype} of shape {raw.shape}")
-    score_map = raw.astype(np.float32)
+    with np.errstate(over="ignore"):  # what is too large becomes infinite
+        score_map = raw.astype(np.float32)
     if not np.isfinite(score_map).all():
         raise InputError(f"{place}: the map has values that are not finite (NaN or infinite)")
     low, high = float(raw.min()), float(raw.max())
-    if low < 0 or high > 1:
-        raise InputError(f"{place}: the map's values must lie in [0, 1], here from {low:g} to {high:g}; scale them")
-    return score_map
+    if low < -ROUNDING or high > 1 + ROUNDING:
+        raise InputError(f"{place}: the map's values must lie in [0, 1], here from {low:.9g} to {high:.9g}; scale them")
+    return np.clip(score_map, 0, 1)
+
+
+def refuse_transposed(score_map: ScoreMap, width: int, height: int, place: object) -> None:
+    """Refuse a map whose shape is an image's with width for height.
+
+    Raises:
+        InputError: it is; `place` is named.
+    """
+    if width != height and score_map.shape == (width, height):
+        raise InputError(
+            f"{place}: the map is transposed: its shape is {score_map.shape}, but the image has {height} rows of "
+            f"{width} pixels; maps are (height, width)"
+        )
 
 
 class _FolderMaps:
@@ -123,7 +140,7 @@ class _FolderMaps:
     def read(self, name: str, label: int) -> ScoreMap:  # noqa: ARG002
         path = self.place / self._files[name]
         try:
-            raw = np.load(path, allow_pickle=False) if path.suffix == ".npy" else _read_png(path)
+            raw = np.load(path, "r", allow_pickle=False) if path.suffix == ".npy" else _read_png(path)
         except Exception as error:  # a broken file can raise anything inside a decoder
             raise InputError(f"{path}: not a readable map ({error})") from error
         if not isinstance(raw, np.ndarray):
@@ -148,7 +165,7 @@ class _FileMaps:
             ids, shape = dataset(file, "image_id", 1, "OSiu"), self._maps.shape
             names = (ids.asstr()[:] if h5py.check_string_dtype(ids.dtype) else ids[:].astype(str)).tolist()
             labels = dataset(file, "label", 1, "iu")[:].tolist() if "label" in file else [CLASS_AGNOSTIC] * len(names)
-        except (KeyError, AttributeError, TypeError, ValueError, OSError) as error:
+        except Exception as error:  # a broken file can raise anything inside HDF5
             raise InputError(f"{path}: needs the datasets maps (M, h, w) and image_id (M,) ({error})") from error
         if file.attrs.get("kind") == Kind.TRISTATE.value:
             raise InputError(f"{path}: tri-state labels, not score maps")
@@ -169,6 +186,6 @@ class _FileMaps:
     def read(self, name: str, label: int) -> ScoreMap:
         try:
             raw = self._maps[self._rows[name][label]]
-        except (OSError, MemoryError) as error:
+        except Exception as error:  # a broken file can raise anything inside HDF5
             raise InputError(f"{self.place}: damaged at image {name!r} ({error})") from error
         return checked(raw, f"{self.place}: image {name!r}")

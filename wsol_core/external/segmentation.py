@@ -104,8 +104,9 @@ def _fitting(masks: LabelMasks, name: str, truth: Labels, classes: tuple[str, ..
     """A mask of known classes and of the truth's size."""
     labels = _known(masks.read(name), classes, masks, name)
     if labels.shape != truth.shape:
+        word = "transposed: " if labels.shape == truth.shape[::-1] else ""
         raise InputError(
-            f"{masks.path(name)}: {labels.shape[1]}x{labels.shape[0]} pixels, but the ground truth "
+            f"{masks.path(name)}: {word}{labels.shape[1]}x{labels.shape[0]} pixels, but the ground truth "
             f"has {truth.shape[1]}x{truth.shape[0]}; masks have the size of the original image"
         )
     return labels

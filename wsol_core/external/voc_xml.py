@@ -2,13 +2,13 @@
 
 from functools import partial
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
 from wsol_core.core.errors import InputError
+from wsol_core.core.texts import read_text
 from wsol_core.data.index import TEST
 from wsol_core.data.paths import is_inside
 from wsol_core.datasets.listing import InstanceMask, Listing, annotated, listed
@@ -38,11 +38,7 @@ def read_set(path: Path) -> Described:
     Raises:
         InputError: a file is missing, damaged, or says no size.
     """
-    try:
-        names = path.read_text(encoding="utf-8").split()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not a text file of image names ({error})") from error
-    return _read(path.parents[2] / "Annotations", sorted(names))
+    return _read(path.parents[2] / "Annotations", sorted(read_text(path).split()))
 
 
 def _read(folder: Path, names: list[str]) -> Described:
@@ -52,7 +48,7 @@ def _read(folder: Path, names: list[str]) -> Described:
     images, rows = [], []
     for name, (objects, _) in described.items():
         images.append((name, f"{name}.jpg", TEST, sorted({position[label] for label in objects.names})))
-        for place, (label, box, difficult) in enumerate(zip(*objects, strict=True), start=1):
+        for place, (label, box, difficult) in enumerate(objects.rows(), start=1):
             rows.append((name, position[label], *box, difficult, place))
     sizes = pd.DataFrame([(name, *size) for name, (_, size) in described.items()], columns=list(SIZE_COLUMNS))
     masks = partial(_mask, folder.parent / "SegmentationObject")
@@ -71,11 +67,9 @@ def _objects(folder: Path, name: str) -> tuple[Objects, tuple[int, int]]:
     objects = read_objects(path)
     if objects is None:
         raise InputError(f"{path}: not a readable VOC annotation")
-    root = ElementTree.parse(path).getroot()  # well-formed and without entities, or read_objects had refused it
-    try:
-        return objects, (int(root.findtext("size/width", "")), int(root.findtext("size/height", "")))
-    except ValueError as error:
-        raise InputError(f"{path}: says no size of the image (size/width and size/height)") from error
+    if objects.size is None:
+        raise InputError(f"{path}: says no size of the image (size/width and size/height)")
+    return objects, objects.size
 
 
 def _mask(folder: Path, name: str) -> InstanceMask | None:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from wsol_core.core.errors import InputError
 from wsol_core.core.files import BOXES, read_table
 from wsol_core.core.map_store import MapStore
-from wsol_core.core.params import read_yaml
+from wsol_core.core.texts import parse_yaml, read_text
 from wsol_core.data.index import ImageIndex, read_index
 
 KEPT = 16
@@ -95,5 +95,5 @@ def _labels(path: Path, _: Stamp) -> tuple[int, ...]:
 
 @lru_cache(KEPT)
 def _document(path: Path, _: Stamp) -> dict[str, Any]:
-    content = read_yaml(path)
+    content = parse_yaml(read_text(path, path.name), path.name)
     return content if isinstance(content, dict) else {}

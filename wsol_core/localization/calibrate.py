@@ -14,7 +14,7 @@ from wsol_core.core.errors import InputError
 from wsol_core.core.files import SCORED_BOXES, read_table
 from wsol_core.core.map_store import Kind, MapStore
 from wsol_core.core.params import Block
-from wsol_core.core.regions import GridBox, Scale, largest_component_box
+from wsol_core.core.regions import GridBox, Scale, is_otsu, largest_component_box
 from wsol_core.data.index import TRAIN_WEAKSUP, ImageIndex
 from wsol_core.localization.localize import CalibratedBy, LocalizeParams, Targets, Threshold, find_targets, sweep
 from wsol_core.metrics.localization import GroundTruth, best_index, mean_iou, threshold_grid
@@ -103,7 +103,7 @@ def calibrate_method(
     """
     if method.calibrated_by == "constant":
         return _given(Threshold(method.constant, params.scale, "constant"))
-    if method.calibrated_by in ("otsu", "otsu_root", "otsu_logit"):
+    if is_otsu(method.calibrated_by):
         return _given(Threshold(OTSU, method.calibrated_by, method.calibrated_by))
     boxes = _pseudo_boxes(Path(method.calibrated_on), index)
     targets = draw(find_targets(index, boxes, TRAIN_WEAKSUP), search.images, seed)

@@ -17,12 +17,12 @@ from wsol_core.core.errors import InputError
 from wsol_core.core.map_store import CLASS_AGNOSTIC, MapStore
 from wsol_core.core.parallel import in_threads
 from wsol_core.core.params import Block
-from wsol_core.core.regions import OTSU_SCALES, Scale, boxes_at_thresholds, map_box, map_boxes, rescale, upsample
+from wsol_core.core.regions import OtsuScale, Scale, boxes_at_thresholds, is_otsu, map_box, map_boxes, rescale, upsample
 from wsol_core.data.index import ImageIndex
 from wsol_core.metrics.localization import GroundTruth, best_iou
 
 FloatArray = npt.NDArray[np.floating]
-CalibratedBy = Literal["pseudo_boxes", "labels", "constant", "otsu", "otsu_root", "otsu_logit"]
+CalibratedBy = Literal["pseudo_boxes", "labels", "constant", OtsuScale]
 
 
 class LocalizeParams(Block):
@@ -126,7 +126,7 @@ def sweep(
 
     def fill(position: int, image_id: str, width: int, height: int, label: int) -> None:
         score_map = store.find(image_id, label)
-        if score_map is not None and scale in OTSU_SCALES:
+        if score_map is not None and is_otsu(scale):
             score_map = upsample(score_map, resolution, resolution)
         if visitor is not None:
             visitor(position, None if score_map is None else rescale(score_map, scale))

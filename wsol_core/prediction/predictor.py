@@ -21,7 +21,7 @@ from wsol_core.backbones.create import OnBackbone
 from wsol_core.core.boxes import Boxes
 from wsol_core.core.errors import InputError
 from wsol_core.core.regions import map_box, map_boxes
-from wsol_core.data.images import Interpolation, Picture, decode, decode_squashed
+from wsol_core.data.images import MAX_PIXELS, Interpolation, Picture, decode, decode_squashed
 from wsol_core.engine.devices import supported_precision
 from wsol_core.engine.inference import average_views, views_of
 from wsol_core.engine.recipe import Answer, TrainedNetwork, load_network
@@ -71,6 +71,7 @@ class Predictor:
         card: see above.
         side: of the squashed pictures that it sees, pixels.
         digest: of its weights.
+        max_pixels: width times height of the largest file that is decoded; may be set.
 
     Raises:
         InputError: there is no such device, or the network has no maps.
@@ -79,6 +80,7 @@ class Predictor:
     def __init__(self, network: TrainedNetwork, card: ModelCard, device: str = "auto") -> None:
         training = network.params.training
         self._views = views_of(network.params, card.inference)
+        self.max_pixels = MAX_PIXELS
         self.card, self.side, self.digest = card, training.inference_side, weights_digest(network.model)
         self._look = network.recipe.look(network.params)
         self._device = find_device(device)
@@ -136,7 +138,7 @@ class Predictor:
         Raises:
             InputError: the file is no usable image.
         """
-        height, width = as_picture(image).shape[:2]
+        height, width = as_picture(image, self.max_pixels).shape[:2]
         return self.locate(self.look([self.squash(image)])[0], width, height)
 
     def squash(self, image: AnyImage) -> Picture:
@@ -147,7 +149,7 @@ class Predictor:
         """
         interpolation: Interpolation = self._model.backbone.interpolation
         if isinstance(image, str | Path):
-            return decode_squashed(Path(image), self.side, self.side, interpolation)
+            return decode_squashed(Path(image), self.side, self.side, interpolation, self.max_pixels)
         whole = Image.fromarray(as_picture(image))
         return np.array(whole.resize((self.side, self.side), FILTERS[interpolation]))
 
@@ -184,14 +186,14 @@ class Predictor:
         return Prediction(boxes, scores, mask, score_map, self.card.classes[best], float(seen.classes[best]))
 
 
-def as_picture(image: AnyImage) -> Picture:
+def as_picture(image: AnyImage, max_pixels: int = MAX_PIXELS) -> Picture:
     """An image as `(H, W, 3)` uint8 RGB.
 
     Raises:
-        InputError: the file is no usable image, or the array has another shape or type.
+        InputError: the file is no usable image or larger than `max_pixels`, or the array has another shape or type.
     """
     if isinstance(image, str | Path):
-        return decode(Path(image))
+        return decode(Path(image), max_pixels)
     picture = np.asarray(image.convert("RGB")) if isinstance(image, Image.Image) else image
     if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or 0 in picture.shape:
         raise InputError(f"an array of shape {picture.shape} and type {picture.dtype}; give (H, W, 3) uint8 RGB")

@@ -12,7 +12,7 @@ from wsol_core.core.parallel import in_threads
 from wsol_core.data.images import Picture
 from wsol_core.prediction.outputs import Outputs, Record
 from wsol_core.prediction.predictor import Predictor
-from wsol_core.prediction.sources import Source
+from wsol_core.prediction.sources import Found, Source
 
 R = TypeVar("R")
 
@@ -29,13 +29,13 @@ class Outcome(NamedTuple):
 
 
 def predict_files(
-    predictor: Predictor, sources: Sequence[Source], outputs: Outputs, batch: int, report: Callable[[str], None]
+    predictor: Predictor, found: Found, outputs: Outputs, batch: int, report: Callable[[str], None]
 ) -> Outcome:
     """Predict all images that are not done yet, and write what is found.
 
     Args:
         predictor: the network.
-        sources: the images.
+        found: the images, and what was passed over, which is reported and listed as failed.
         outputs: where to.
         batch: images at once.
         report: gets a line for each image that cannot be read, at once.
@@ -43,11 +43,15 @@ def predict_files(
     Raises:
         InputError: an output would replace a user's file or an input; nothing is written then.
     """
+    sources = found.sources
     before = [outputs.done(source) for source in sources]
     todo = [source for source, record in zip(sources, before, strict=True) if record is None]
     records = [record for record in before if record is not None]
     outputs.start(todo)
-    kept, failed = len(records), []
+    kept = len(records)
+    failed: list[Record] = [{"image": str(path), "reason": reason} for path, reason in found.passed_over]
+    for path, reason in found.passed_over:
+        report(f"error: {path}: {reason}; left out")
     for source, result in _predicted(predictor, todo, outputs, batch):
         if isinstance(result, InputError):
             reason = str(result).rsplit("; ", 1)[0].removeprefix(f"{source.path}: ")

@@ -5,8 +5,8 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from wsol_core.core.errors import InputError
-from wsol_core.data.images import SUFFIXES
-from wsol_core.data.paths import walk
+from wsol_core.data.images import is_image_file
+from wsol_core.data.paths import passed_over, walk
 
 
 class Source(NamedTuple):
@@ -16,17 +16,28 @@ class Source(NamedTuple):
     path: Path
 
 
-def find_images(places: Sequence[Path], out: Path) -> list[Source]:
-    """The images at some places, sorted by name; hidden files, linked folders and what lies in `out` are left out.
+class Found(NamedTuple):
+    """The images at some places, sorted by name, and what is passed over there: its place and the reason."""
 
-    A file is taken whatever its suffix, of a folder the files with an image's suffix.
+    sources: list[Source]
+    passed_over: list[tuple[Path, str]]
+
+
+def find_images(places: Sequence[Path], out: Path, follow_links: bool = False) -> Found:
+    """The images at some places; hidden files and what lies in `out` are left out.
+
+    A file is taken whatever it is, of a folder the files, linked ones too, that are images by name or first bytes.
+    Links to nothing and what is no file are passed over, and linked folders unless `follow_links` says otherwise.
 
     Raises:
         InputError: a place is missing, there is no image, or two images have one name.
     """
     found: dict[str, Path] = {}
+    over: list[tuple[Path, str]] = []
     for place in places:
-        for source in _of(place, out):
+        sources, problems = _of(place, out, follow_links)
+        over += problems
+        for source in sources:
             other = found.setdefault(source.name, source.path)
             if other != source.path:
                 raise InputError(
@@ -34,20 +45,20 @@ def find_images(places: Sequence[Path], out: Path) -> list[Source]:
                     "or predict them into folders apart"
                 )
     if not found:
-        raise InputError(f"{', '.join(map(str, places))}: no image in it ({', '.join(sorted(SUFFIXES))})")
-    return [Source(name, found[name]) for name in sorted(found)]
+        also = f"; passed over: {', '.join(f'{path} ({reason})' for path, reason in over[:5])}" if over else ""
+        raise InputError(f"{', '.join(map(str, places))}: no image in it{also}")
+    return Found([Source(name, found[name]) for name in sorted(found)], over)
 
 
-def _of(place: Path, out: Path) -> list[Source]:
+def _of(place: Path, out: Path, follow_links: bool) -> Found:
     if place.is_file():
-        return [Source(place.stem, place)]
+        return Found([Source(place.stem, place)], [])
     if not place.is_dir():
         raise InputError(f"{place}: no such file or folder")
-    paths = (PurePosixPath(path) for path in walk(place))
-    images = [path for path in paths if path.suffix.lower() in SUFFIXES]
     hidden = out.resolve()
-    return [
-        Source(path.with_suffix("").as_posix(), place / path)
-        for path in images
-        if not (place / path).resolve().is_relative_to(hidden)
-    ]
+    files = sorted(walk(place, follow_links=follow_links))
+    paths = [path for path in files if not (place / path).resolve().is_relative_to(hidden)]
+    images = [path for path in paths if is_image_file(place / path)]
+    sources = [Source(PurePosixPath(path).with_suffix("").as_posix(), place / path) for path in images]
+    over = passed_over(place, follow_links=follow_links)
+    return Found(sources, [(place / path, str(problem)) for path, problem in over])

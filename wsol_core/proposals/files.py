@@ -1,6 +1,8 @@
 """Ready-made proposals of others, from `.mat`, `.npz` and COCO's `.json` files. Nothing is unpickled."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -104,6 +106,8 @@ def _read_mat(file: Path) -> Iterator[Named]:
     with file.open("rb") as opened:
         version_7_3 = b"MATLAB 7.3" in opened.read(128)
     wanted = ("images", *BOXES, *SCORES)
+    if not version_7_3:
+        _refuse_fatal(file)
     content = _load_7_3(file, wanted) if version_7_3 else loadmat(file, variable_names=wanted)
     boxes = next((content[key] for key in BOXES if key in content), None)
     scores = next((content[key] for key in SCORES if key in content), None)
@@ -117,6 +121,13 @@ def _read_mat(file: Path) -> Iterator[Named]:
         raise ValueError(f"`boxes` and `images` must be cells of the same length, here {len(cells)} and {len(names)}")
     rest = scores.ravel() if scores is not None else [None] * len(cells)
     yield from ((str(np.ravel(name)[0]), *both) for name, *both in zip(names, cells, rest, strict=True))
+
+
+def _refuse_fatal(file: Path) -> None:
+    """Read a file in a process of its own first: SciPy reads some damaged ones beyond their end, which is the end."""
+    trial = [sys.executable, "-c", "import sys; from scipy.io import loadmat; loadmat(sys.argv[1])", str(file)]
+    if subprocess.run(trial, capture_output=True, check=False).returncode < 0:
+        raise ValueError("damaged, so that it would end the process that reads it")
 
 
 def _load_7_3(file: Path, names: tuple[str, ...]) -> dict[str, Array]:

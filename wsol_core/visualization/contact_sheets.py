@@ -1,5 +1,6 @@
 """Contact sheets: what each step of the chain made of an image, and where each method does best and worst."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from wsol_core.core.params import Block
 from wsol_core.data.images import decode
 from wsol_core.data.index import ImageIndex
 from wsol_core.localization.localize import final_boxes, find_targets
+from wsol_core.metrics.errors import ERROR_TYPES, error_types
 from wsol_core.metrics.localization import best_iou
 from wsol_core.visualization.class_colours import paint
 from wsol_core.visualization.pictures import GREEN, RED, Picture, Tile, heat, outline, sheet, shrink, stain
@@ -34,7 +36,9 @@ class ReportParams(Block):
     sets: tuple[str, ...] = ("localization",)
     """Data sets that get sheets."""
     images: int = Field(default=8, ge=1)
-    """Images per sheet, and best and worst cases per method."""
+    """Images per sheet, and best cases per method."""
+    worst: int = Field(default=24, ge=1)
+    """Worst cases per method, by type of error."""
     proposals: int = Field(default=10, ge=1)
     """Proposals drawn per image, those of the highest objectness."""
     side: int = Field(default=150, ge=32, le=512)
@@ -92,16 +96,22 @@ class Report:
         return sheet(tiles, self.params.side) if tiles else None
 
     def cases(self, boxes: pd.DataFrame, annotations: pd.DataFrame, split: str, draws: Sequence[Draw]) -> list[Picture]:
-        """Two sheets of the annotated images of a split, by IoU: the best, then the worst; none without annotations.
+        """Two sheets of the annotated images of a split: the best, then the worst by type of error.
 
-        The draws are put over each other in each tile.
+        The draws are put over each other in each tile. None without annotations.
         """
         targets = find_targets(self.index, annotations, split)
         if not len(targets.images):
             return []
-        ious = best_iou(final_boxes(boxes, targets.images)[:, None], targets.truth)[:, 0]
-        images = targets.images.assign(iou=ious).merge(self.index.table[["image_id", "path"]], on="image_id")
-        return [sheet(list(self._cases(end, draws)), self.params.side) for end in self.ends(images)]
+        found = final_boxes(boxes, targets.images)
+        errors = [ERROR_TYPES[number] for number in error_types(found, targets.truth)]
+        images = targets.images.assign(iou=best_iou(found[:, None], targets.truth)[:, 0], error=errors)
+        images = images.merge(self.index.table[["image_id", "path"]], on="image_id")
+        best = list(self._cases(self.ends(images)[0], draws))
+        worst: list[list[Tile] | str] = []
+        for heading, part in worst_by_error(images, self.params.worst):
+            worst += [heading, *self._cases(part, draws)]
+        return [sheet(best, self.params.side), sheet(worst, self.params.side)]
 
     def ends(self, images: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Of images with an `iou` those of the highest, best first, and those of the lowest, worst first."""
@@ -122,6 +132,23 @@ class Report:
         root = self.index.root
         for row in images.itertuples():
             yield row, shrink(decode(root / str(row.path)), self.params.side)
+
+
+def worst_by_error(images: pd.DataFrame, count: int) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Of images with an `iou` and an `error` the `count` of the lowest IoU, by error, each worst first.
+
+    The commonest error comes first, of equals in the order of `ERROR_TYPES`; `correct` last, where fewer are wrong.
+    Before each stands its heading.
+
+    Example:
+        >>> images = pd.DataFrame({"image_id": list("abc"), "iou": [0.1, 0.4, 0], "error": ["part", "part", "missing"]})
+        >>> [(heading, part["image_id"].tolist()) for heading, part in worst_by_error(images, 3)]
+        [('part: 2 of 3', ['a', 'b']), ('missing: 1 of 3', ['c'])]
+    """
+    worst = images.sort_values(["iou", "image_id"]).head(count)
+    counts = Counter(worst["error"])
+    for error in sorted(counts, key=lambda each: (each == "correct", -counts[each], ERROR_TYPES.index(each))):
+        yield f"{error.replace('_', ' ')}: {counts[error]} of {len(worst)}", worst[worst["error"] == error]
 
 
 def labelled(images: pd.DataFrame) -> pd.DataFrame:

@@ -22,8 +22,8 @@ RED, GREEN, BLUE, GREY = (230, 30, 30), (30, 190, 60), (40, 80, 220), (150, 150,
 PAPER = (255, 255, 255)
 ABSENT = (232, 232, 232)
 GAP = 4
-CAPTION_HEIGHT, TAG_HEIGHT = 16, 10
-MAX_BYTES = 400_000
+HEADING_HEIGHT, CAPTION_HEIGHT, TAG_HEIGHT = 22, 16, 10
+MAX_BYTES = 300_000
 QUALITIES = (90, 80, 70, 60, 50, 40, 30)
 
 
@@ -100,23 +100,32 @@ def tag(picture: Picture, x: float, y: float, text: str, colour: Colour) -> Pict
     return np.array(page)
 
 
-def sheet(rows: Sequence[Sequence[Tile]], side: int) -> Picture:
+def sheet(rows: Sequence[Sequence[Tile] | str], side: int) -> Picture:
     """A contact sheet: rows of (picture, caption), each picture centred in a square of `side` pixels.
 
-    Where a picture is None the square is grey; a row without captions has no strip for them.
+    Where a picture is None the square is grey; a row without captions has no strip for them. A row that is a text is a
+    heading.
     """
-    strips = [CAPTION_HEIGHT if any(caption for _, caption in row) else 0 for row in rows]
-    width = max(len(row) for row in rows) * (side + GAP) + GAP
-    page = Image.new("RGB", (width, sum(strips) + len(rows) * (side + GAP) + GAP), PAPER)
+    heights = [_height(row, side) for row in rows]
+    width = max(len(row) for row in rows if not isinstance(row, str)) * (side + GAP) + GAP
+    page = Image.new("RGB", (width, sum(heights) + GAP), PAPER)
     pen, font = ImageDraw.Draw(page), ImageFont.load_default(11)
     top = GAP
-    for row, strip in zip(rows, strips, strict=True):
-        for position, (picture, caption) in enumerate(row):
+    for row, height in zip(rows, heights, strict=True):
+        if isinstance(row, str):
+            pen.text((GAP, top), row, fill=(0, 0, 0), font=ImageFont.load_default(15))
+        for position, (picture, caption) in enumerate(() if isinstance(row, str) else row):
             left = GAP + position * (side + GAP)
             pen.text((left, top), caption, fill=(0, 0, 0), font=font)
-            _place(page, picture, left, top + strip, side)
-        top += strip + side + GAP
+            _place(page, picture, left, top + height - side - GAP, side)
+        top += height
     return np.array(page)
+
+
+def _height(row: Sequence[Tile] | str, side: int) -> int:
+    if isinstance(row, str):
+        return HEADING_HEIGHT
+    return (CAPTION_HEIGHT if any(caption for _, caption in row) else 0) + side + GAP
 
 
 def _place(page: Image.Image, picture: Picture | None, left: int, top: int, side: int) -> None:
@@ -128,7 +137,7 @@ def _place(page: Image.Image, picture: Picture | None, left: int, top: int, side
 
 
 def write_jpeg(path: Path, picture: Picture) -> None:
-    """Write a JPEG at the highest of a few qualities that keeps it under 400 KB (at the lowest one if none does)."""
+    """Write a JPEG at the highest of a few qualities that keeps it under 300 KB (at the lowest one if none does)."""
     for quality in QUALITIES:
         buffer = io.BytesIO()
         Image.fromarray(picture).save(buffer, "JPEG", quality=quality, optimize=True)

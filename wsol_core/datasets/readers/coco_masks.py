@@ -11,6 +11,9 @@ from wsol_core.datasets.listing import VOID, InstanceMask
 
 MAX_INSTANCES = VOID - 1
 SUBPIXELS = 5
+FARTHEST = 1e6
+"""Pixels from the image's corner within which polygons have their corners."""
+LONGEST_RUN_BITS = 40
 
 
 def instance_mask(height: int, width: int, segmentations: Sequence[Any]) -> InstanceMask:
@@ -39,13 +42,32 @@ def _mask(height: int, width: int, segmentation: Any) -> npt.NDArray[np.bool_]:
 
 
 def polygons_mask(height: int, width: int, polygons: Sequence[Sequence[float]]) -> npt.NDArray[np.bool_]:
-    """Pixels `(height, width)` whose centre lies in one of the polygons `[x, y, x, y, ...]`, to a fifth of a pixel."""
-    canvas = np.zeros((height * SUBPIXELS, width * SUBPIXELS), dtype=np.uint8)
+    """Pixels `(height, width)` whose centre lies in one of the polygons `[x, y, x, y, ...]`, to a fifth of a pixel.
+
+    Raises:
+        ValueError: a corner is no number, or far outside the image.
+    """
+    mask = np.zeros((height, width), dtype=np.bool_)
     for polygon in polygons:
         corners = np.asarray(polygon, dtype=np.float64).reshape(-1, 2)
-        cv2.fillPoly(canvas, [np.round(corners * SUBPIXELS).astype(np.int32)], 1)
+        if not (np.abs(corners) <= FARTHEST).all():  # false for NaN
+            raise ValueError("a polygon with a corner far outside the image")
+        if len(corners):
+            _fill(mask, np.round(corners * SUBPIXELS).astype(np.int32))
+    return mask
+
+
+def _fill(mask: npt.NDArray[np.bool_], corners: npt.NDArray[np.int32]) -> None:
+    """Set the pixels of one polygon, corners `(N, 2)` in fifths of a pixel, on a canvas as large as the polygon."""
+    limits = mask.shape[::-1]
+    x0, y0 = np.clip(corners.min(axis=0) // SUBPIXELS, 0, limits).tolist()
+    x1, y1 = np.clip(corners.max(axis=0) // SUBPIXELS + 1, 0, limits).tolist()
+    if x1 <= x0 or y1 <= y0:
+        return
+    canvas = np.zeros(((y1 - y0) * SUBPIXELS, (x1 - x0) * SUBPIXELS), dtype=np.uint8)
+    cv2.fillPoly(canvas, [corners - np.array([x0, y0], dtype=np.int32) * SUBPIXELS], 1)
     centre = SUBPIXELS // 2
-    return canvas[centre::SUBPIXELS, centre::SUBPIXELS] > 0
+    mask[y0:y1, x0:x1] |= canvas[centre::SUBPIXELS, centre::SUBPIXELS] > 0
 
 
 def runs_mask(height: int, width: int, counts: Sequence[int]) -> npt.NDArray[np.bool_]:
@@ -72,8 +94,8 @@ def unpack(text: str) -> list[int]:
     value = shift = 0
     for character in text:
         bits = ord(character) - 48
-        if not 0 <= bits < 64:
-            raise ValueError("packed run lengths with a character out of range")
+        if not 0 <= bits < 64 or shift > LONGEST_RUN_BITS:
+            raise ValueError("packed run lengths with a character out of range, or a run without end")
         value |= (bits & 31) << shift
         shift += 5
         if bits & 32:

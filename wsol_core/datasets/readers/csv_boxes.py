@@ -1,17 +1,20 @@
 """A table of boxes, `boxes.csv` at the root: a row per object, images at the root or in `images/`."""
 
+import io
 from pathlib import Path
 
 import pandas as pd
 
 from wsol_core.core.errors import InputError
+from wsol_core.core.texts import read_text
 from wsol_core.data.index import TEST, TRAIN_FULLSUP, TRAIN_WEAKSUP
-from wsol_core.data.paths import below, image_id
+from wsol_core.data.paths import below, image_ids
 from wsol_core.datasets.listing import DataParams, Listing, annotated, listed
 
 FILE = "boxes.csv"
 CORNERS = ["x1", "y1", "x2", "y2"]
 COLUMNS = ("image", "split", "class", *CORNERS)
+NOT_A_NUMBER = ("nan", "+nan", "-nan")
 SPLIT_NAMES = {
     TRAIN_WEAKSUP: TRAIN_WEAKSUP, "train": TRAIN_WEAKSUP, TRAIN_FULLSUP: TRAIN_FULLSUP, "val": TRAIN_FULLSUP,
     "valid": TRAIN_FULLSUP, "validation": TRAIN_FULLSUP, TEST: TEST,
@@ -21,9 +24,10 @@ SPLIT_NAMES = {
 def read(root: Path, params: DataParams) -> Listing:
     """Read `boxes.csv`, UTF-8 with the columns `COLUMNS` in any order; others are passed over.
 
-    Corners are pixels from the image's corner, `x2, y2` behind the last; a row without corners is a label alone, one
-    without a class too is an image alone. `image` counts from the root or from `images/`; the image id is it without
-    suffix. `val` and `valid` are `train-fullsup`. Classes are in alphabetical order.
+    Corners are pixels from the image's corner, `x2, y2` behind the last (`nan` and `inf` make a bad box); a row without
+    corners is a label alone, one without a class too is an image alone. `image` counts from the root or from `images/`;
+    the image id is it without suffix, or with it where two would have one id. `val` and `valid` are `train-fullsup`.
+    Classes are in alphabetical order.
 
     Raises:
         InputError: the file is missing or no such table, or a row has an unknown split, half a box or a box of no
@@ -33,7 +37,8 @@ def read(root: Path, params: DataParams) -> Listing:
     split, written = table["split"].map(SPLIT_NAMES), (table[CORNERS] != "").sum(axis=1)
     corners = table[CORNERS].apply(pd.to_numeric, errors="coerce")
     _refuse(split.isna(), table["split"], "is no split")
-    _refuse(corners.notna().sum(axis=1) != written, table["image"], "a corner is no number")
+    written_nan = table[CORNERS].apply(lambda column: column.str.strip().str.lower().isin(NOT_A_NUMBER))
+    _refuse((corners.notna() | written_nan).sum(axis=1) != written, table["image"], "a corner is no number")
     _refuse(written.between(1, 3), table["image"], "a box needs all of x1, y1, x2, y2")
     _refuse((written > 0) & (table["class"] == ""), table["image"], "a box needs a class")
     _refuse(split != split.groupby(table["image"]).transform("first"), table["image"], "is in two splits")
@@ -44,9 +49,10 @@ def read(root: Path, params: DataParams) -> Listing:
     shown = table["class"].groupby(table["image"])
     labels = {image: sorted(place_of[name] for name in set(own) - {""}) for image, own in shown}
     splits = split.groupby(table["image"]).first()
-    images = [(image_id(name), below(folder, name), splits[name], labels[name]) for name in labels]
+    id_of = dict(zip(labels, image_ids(list(labels)), strict=True))
+    images = [(id_of[name], below(folder, name), splits[name], labels[name]) for name in labels]
     boxes = zip(table["image"], label, corners.to_numpy(), written > 0, strict=True)
-    objects = [(image_id(name), place, *box, False, 0) for name, place, box, has_box in boxes if has_box]
+    objects = [(id_of[name], place, *box, False, 0) for name, place, box, has_box in boxes if has_box]
     return Listing(tuple(classes), listed(images), annotated(objects), (folder,))
 
 
@@ -57,11 +63,11 @@ def _refuse(wrong: pd.Series, named: pd.Series, what: str) -> None:
 
 
 def _load(root: Path, name: str) -> pd.DataFrame:
+    if not (root / FILE).exists():
+        raise InputError(f"{name}: no {FILE} at the root")
     try:
-        table = pd.read_csv(root / FILE, dtype=str, keep_default_na=False, encoding="utf-8")
-    except FileNotFoundError as error:
-        raise InputError(f"{name}: no {FILE} at the root") from error
-    except (ValueError, pd.errors.ParserError) as error:
+        table = pd.read_csv(io.StringIO(read_text(root / FILE, FILE)), dtype=str, keep_default_na=False)
+    except ValueError as error:
         raise InputError(f"{FILE}: not a table ({error})") from error
     if missing := [column for column in COLUMNS if column not in table.columns]:
         raise InputError(f"{FILE}: no column {missing[0]!r}; there must be {', '.join(COLUMNS)}")

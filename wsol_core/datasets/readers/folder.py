@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from wsol_core.core.errors import InputError
-from wsol_core.data.images import SUFFIXES
+from wsol_core.data.images import is_image_file
 from wsol_core.data.index import TEST, TRAIN_FULLSUP, TRAIN_WEAKSUP
-from wsol_core.data.paths import image_id, walk
-from wsol_core.datasets.listing import DataParams, Listing, annotated, linked_folders, listed
+from wsol_core.data.paths import image_ids, walk
+from wsol_core.datasets.listing import NO_IMAGE, DataParams, Listing, Problem, annotated, listed, nothing_found
 
 SPLIT_FOLDERS = {
     "train": TRAIN_WEAKSUP,
@@ -20,8 +19,8 @@ SPLIT_FOLDERS = {
 def read(root: Path, params: DataParams) -> Listing:
     """List `root/CLASS/**/IMAGE`, or `root/{train,val,test}/CLASS/**/IMAGE` where there is a `root/train`.
 
-    `val` becomes `train-fullsup`. The image id is the path without suffix. Files that are no images by name are not
-    looked at; images that stand in no class's folder are reported as unlisted.
+    `val` becomes `train-fullsup`. The image id is the path without suffix, or with it where two would have one id. What
+    is no image by name and by its first bytes is listed as such; images in no class's folder are reported as unlisted.
 
     Raises:
         InputError: no class folder holds an image.
@@ -31,15 +30,19 @@ def read(root: Path, params: DataParams) -> Listing:
         splits = {"": TRAIN_WEAKSUP}
     rows, problems = [], []
     for folder, split in splits.items():
-        problems += linked_folders(root, folder)
         depth = 1 if folder else 0
-        for path in sorted(walk(root, folder)):
+        for path in sorted(walk(root, folder, params.follow_links)):
             parts = path.split("/")
-            if len(parts) > depth + 1 and Path(path).suffix.lower() in SUFFIXES:
+            if len(parts) <= depth + 1:
+                continue
+            if is_image_file(root / path):
                 rows.append((path, split, parts[depth]))
+            else:
+                problems.append(Problem(path, path, NO_IMAGE))
     if not rows:
-        raise InputError(f"{params.name}: no images; put them into a subfolder per class of the data set's root")
+        raise nothing_found(root, params, "no images; put them into a subfolder per class of the data set's root")
     classes = tuple(sorted({name for _, _, name in rows}))
     positions = {name: position for position, name in enumerate(classes)}
-    images = [(image_id(path), path, split, [positions[name]]) for path, split, name in rows]
+    ids = image_ids([path for path, _, _ in rows])
+    images = [(own, path, split, [positions[name]]) for own, (path, split, name) in zip(ids, rows, strict=True)]
     return Listing(classes, listed(images), annotated([]), problems=tuple(problems))

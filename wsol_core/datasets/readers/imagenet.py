@@ -1,12 +1,13 @@
 """ImageNet (ILSVRC localization): a train folder per synset, validation images and their XML boxes."""
 
 from pathlib import Path
+from typing import Any
 
 from wsol_core.core.errors import InputError
-from wsol_core.data.images import SUFFIXES
+from wsol_core.data.images import is_image_file
 from wsol_core.data.index import TEST, TRAIN_WEAKSUP
-from wsol_core.data.paths import image_id, is_inside, walk
-from wsol_core.datasets.listing import DataParams, Listing, Problem, annotated, linked_folders, listed
+from wsol_core.data.paths import has_file, image_id, walk
+from wsol_core.datasets.listing import DataParams, Listing, Problem, annotated, listed
 from wsol_core.datasets.readers.xml_objects import UNREADABLE_XML, read_objects
 
 IMAGES = ("Data/CLS-LOC", "")
@@ -28,33 +29,38 @@ def read(root: Path, params: DataParams) -> Listing:
         raise InputError(f"{params.name}: no folder train, nor Data/CLS-LOC/train, in the data set's root")
     train_folder, val_folder = (f"{prefix}/{name}".lstrip("/") for name in ("train", "val"))
     depth = train_folder.count("/") + 2
-    train = [path for path in _images(root, train_folder) if path.count("/") >= depth]
-    val = _images(root, val_folder)
+    train = [path for path in _images(root, train_folder, params.follow_links) if path.count("/") >= depth]
+    val = _images(root, val_folder, params.follow_links)
     synsets = sorted({path.split("/")[-2] for path in train})
     position = {name: place for place, name in enumerate(synsets)}
     below = len(prefix) + 1 if prefix else 0
     images = [(image_id(path[below:]), path, TRAIN_WEAKSUP, [position[path.split("/")[-2]]]) for path in train]
-    annotations, problems = [], linked_folders(root, train_folder)
+    annotations, problems = list[Any](), list[Problem]()
+    sizes: dict[str, tuple[int, int]] = {}
     described = _annotation_folder(root, params.name) if val else ""
     for path in val:
         name, xml = image_id(path[below:]), f"{described}/{Path(path).stem}.xml"
-        exists = is_inside(root, xml) and (root / xml).is_file()
+        exists = has_file(root, xml, params.follow_links)
         objects = read_objects(root / xml) if exists else None
         if objects is None or not objects.names:
             problems.append(Problem(name, path, UNREADABLE_XML if exists else NO_ANNOTATION))
             images.append((name, path, TEST, []))
             continue
         images.append((name, path, TEST, [position.get(objects.names[0], -1)]))
-        for label, box, difficult in zip(*objects, strict=True):
+        if objects.size:
+            sizes[name] = objects.size
+        for label, box, difficult in objects.rows():
             annotations.append((name, position.get(label, -1), *box, difficult, 0))
     folders = (train_folder, val_folder) if val else (train_folder,)
-    return Listing(tuple(synsets), listed(images), annotated(annotations), folders, problems=tuple(problems))
+    return Listing(
+        tuple(synsets), listed(images), annotated(annotations), folders, problems=tuple(problems), sizes=sizes
+    )
 
 
-def _images(root: Path, folder: str) -> list[str]:
+def _images(root: Path, folder: str, follow_links: bool) -> list[str]:
     if not (root / folder).is_dir():
         return []
-    return sorted(path for path in walk(root, folder) if Path(path).suffix.lower() in SUFFIXES)
+    return sorted(path for path in walk(root, folder, follow_links) if is_image_file(root / path))
 
 
 def _annotation_folder(root: Path, name: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from wsol_core.data.paths import is_inside
+from wsol_core.data.paths import has_file
 from wsol_core.datasets.listing import VOID, InstanceMask
 from wsol_core.datasets.readers.xml_objects import Objects
 
@@ -43,7 +43,7 @@ def read_instances(root: Path, name: str, objects: Objects) -> InstanceMask | No
 
 
 def _read(root: Path, path: str) -> InstanceMask | None:
-    if not is_inside(root, path) or not (root / path).is_file():
+    if not has_file(root, path):
         return None
     with Image.open(root / path, formats=["PNG"]) as picture:
         if picture.mode not in ("P", "L"):
@@ -54,7 +54,7 @@ def _read(root: Path, path: str) -> InstanceMask | None:
 def _assigned(classes: InstanceMask, numbers: InstanceMask, objects: Objects) -> InstanceMask:
     if classes.shape != numbers.shape:
         raise ValueError("the masks of classes and of objects differ in size")
-    corners = np.rint(objects.boxes).astype(int)
+    corners = np.rint(np.nan_to_num(objects.boxes, posinf=0, neginf=0)).astype(int)
     areas = np.prod(corners[:, 2:] - corners[:, :2], axis=1)
     largest_first = np.argsort(-areas, kind="stable")
     instances = np.where(classes == VOID, VOID, 0).astype(np.uint8)

@@ -9,7 +9,9 @@ class activation map of Zhou et al.
 MFF-Net 2 says foreground or background at each position of the fused features; it learns from tri-state pseudo labels
 (`gaussian`), whose ignored pixels carry no loss (Eq. 7). The network is in `heads/mff_net.py`.
 
-Deviation: MFF-Net 2's logits are resized to the pseudo labels' resolution.
+Deviations:
+- MFF-Net 2's logits are resized to the pseudo labels' resolution.
+- By parameter images are weighted by their labels' agreement.
 """
 
 from typing import Literal
@@ -18,10 +20,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wsol_core.backbones.create import Backbone
-from wsol_core.core.map_store import IGNORE
+from wsol_core.backbones.create import Backbone, OnBackbone
 from wsol_core.data.loading import Batch
 from wsol_core.heads.mff_net import MFFNet, MFFParams, fuse
+from wsol_core.heads.pixel_loss import ImageWeights, pixel_loss
 
 Auxiliary = Literal["cross_entropy", "agreement", "none"]
 Classes = Literal["label", "predicted", "class_agnostic"]
@@ -41,8 +43,21 @@ class CamParams(MFFParams):
 class SegmentationParams(MFFParams):
     """MFF-Net 2 and its training."""
 
+    image_weights: ImageWeights = "equal"
+    """how much images count: all the same, or by `agreement`: of the pixels that may be the object, the ignored ones
+    included, the share that is foreground; for labels with ignored pixels"""
 
-class ClassificationNet(MFFNet):
+
+class CamNet(MFFNet):
+    """An MFF-Net whose class logits are averages over positions, so that its class maps say where."""
+
+    def pooled_logits(self, fused: list[Tensor]) -> list[Tensor]:
+        """Class logits `(B, classes)` of each head, from the average over positions (SPOL Eqs. 1 and 3)."""
+        pooled = [features.mean((2, 3), keepdim=True) for features in fused]  # (B, C, 1, 1) each
+        return [logits.flatten(1) for logits in self.classify(pooled)]
+
+
+class ClassificationNet(CamNet):
     """MFF-Net 1: images `(B, 3, H, W)` to class logits."""
 
     def __init__(self, backbone: Backbone, params: CamParams, classes: int) -> None:
@@ -56,11 +71,6 @@ class ClassificationNet(MFFNet):
         fused = fuse(self.stages(pyramid), self.fusion)
         deepest = pyramid[self.levels[-1]].float().mean((2, 3), keepdim=True)  # (B, C, 1, 1)
         return self.pooled_logits(fused) + [last(deepest).flatten(1).float() for last in self.last]
-
-    def pooled_logits(self, fused: list[Tensor]) -> list[Tensor]:
-        """Class logits `(B, classes)` of each head, from the average over positions (SPOL Eqs. 1 and 3)."""
-        pooled = [features.mean((2, 3), keepdim=True) for features in fused]  # (B, C, 1, 1) each
-        return [logits.flatten(1) for logits in self.classify(pooled)]
 
 
 class SegmentationNet(MFFNet):
@@ -100,24 +110,17 @@ def _cross_entropies(logits: list[Tensor], targets: Tensor) -> Tensor:
     return torch.stack([functional.cross_entropy(own, targets) for own in logits]).sum()
 
 
-def segmentation_loss(model: nn.Module, batch: Batch) -> Tensor:
-    """Binary cross entropy on the pixels that are not ignored, summed and divided by all pixels (SPOL Eq. 7).
-
-    `batch.targets (B, h, w)` hold 0, 1 or 255 (ignored). With several heads their losses are added.
-    """
-    logits = torch.stack(model(batch.inputs), dim=1)  # (B, heads, h, w)
-    logits = functional.interpolate(logits, batch.targets.shape[1:], mode="bilinear")  # at the labels' resolution
-    known = (batch.targets != IGNORE)[:, None].expand_as(logits).to(logits.dtype)
-    targets = batch.targets[:, None] * known
-    return functional.binary_cross_entropy_with_logits(logits, targets, weight=known) * logits.shape[1]
+def segmentation_loss(model: nn.Module, batch: Batch, weights: ImageWeights = "equal") -> Tensor:
+    """`pixel_loss` of all heads with the pseudo labels `batch.targets (B, h, w)`: 0, 1 or 255 (SPOL Eq. 7)."""
+    return pixel_loss(torch.stack(model(batch.inputs), dim=1), batch.targets, weights)  # logits (B, heads, h, w)
 
 
-def segmentation_maps(model: SegmentationNet, images: Tensor, _: Tensor) -> Tensor:
+def segmentation_maps(model: OnBackbone, images: Tensor, _: Tensor) -> Tensor:
     """Foreground probabilities `(B, 1, h, w)`, of the deepest head; the images' labels play no part."""
     return torch.sigmoid(model(images)[-1])[:, None]
 
 
-def activation_maps(model: ClassificationNet, images: Tensor, labels: Tensor, classes: Classes) -> Tensor:
+def activation_maps(model: CamNet, images: Tensor, labels: Tensor, classes: Classes) -> Tensor:
     """MFF-Net 1's activation maps `(B, M, h, w)` in [0, 1], of the deepest head.
 
     One for each of the images' labels, or one: of the class with the highest logit, or of all classes, weighted by
@@ -128,7 +131,7 @@ def activation_maps(model: ClassificationNet, images: Tensor, labels: Tensor, cl
     return activations(fused[-1], shares, model.head_weights()[-1])
 
 
-def branch_maps(model: ClassificationNet, images: Tensor, labels: Tensor, classes: Classes) -> Tensor:
+def branch_maps(model: CamNet, images: Tensor, labels: Tensor, classes: Classes) -> Tensor:
     """What the classifier says of each stage alone (SPOL Fig. 7): `(B, K, h, w)` in [0, 1], shallow to deep.
 
     Of the first map's class, which the whole network chooses where it is not the label.

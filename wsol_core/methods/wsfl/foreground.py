@@ -7,17 +7,19 @@ masks of `pseudo_masks` with binary cross entropy.
 A trained classifier transfers: on another data set it predicts as it is (`transfer:`), or starts a training there
 (`starts_from`, Table 4).
 
-Deviation: where the masks are finer or coarser than the feature map (a parameter), the logits are resized to them.
+Deviations:
+- Where the masks are finer or coarser than the feature map (a parameter), the logits are resized to them.
+- Cells of masks may be ignored, and images weighted by their masks' agreement, both by parameter.
 """
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional
 
 from wsol_core.backbones.create import Backbone, OnBackbone
 from wsol_core.data.loading import Batch
 from wsol_core.engine.training_params import NetworkParams
+from wsol_core.heads.pixel_loss import ImageWeights, pixel_loss
 
 
 class ForegroundParams(NetworkParams):
@@ -27,6 +29,9 @@ class ForegroundParams(NetworkParams):
     """pixels per cell of the map: 16 gives 14x14 at 224 pixels (WSFL 4.2)"""
     level: int = -1
     """feature map of the pyramid that is classified, counted from its end"""
+    image_weights: ImageWeights = "equal"
+    """how much images count: all the same, or by `agreement`: of the pixels that may be the object, the ignored ones
+    included, the share that is foreground; for labels with ignored pixels"""
 
 
 class PixelClassifier(OnBackbone):
@@ -49,12 +54,9 @@ def build(params: ForegroundParams) -> PixelClassifier:
     return PixelClassifier(params.create_backbone(params.output_stride), params.level)
 
 
-def foreground_loss(model: nn.Module, batch: Batch) -> Tensor:
-    """Binary cross entropy between the logits and the pseudo masks `(B, h, w)`, mean over pixels (WSFL 3.4)."""
-    logits = model(batch.inputs)
-    if logits.shape[1:] != batch.targets.shape[1:]:
-        logits = functional.interpolate(logits[:, None], batch.targets.shape[1:], mode="bilinear").squeeze(1)
-    return functional.binary_cross_entropy_with_logits(logits, batch.targets)
+def foreground_loss(model: nn.Module, batch: Batch, weights: ImageWeights = "equal") -> Tensor:
+    """`pixel_loss` with the pseudo masks `batch.targets (B, h, w)`: their mean binary cross entropy (WSFL 3.4)."""
+    return pixel_loss(model(batch.inputs)[:, None], batch.targets, weights)
 
 
 def foreground_maps(model: nn.Module, images: Tensor, _: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Low-resolution pseudo masks from DDT's maps (WSFL 3.3.2).
 
 The paper fills the box of the largest component. By parameter the mask has the component's own shape, or the share of
-each cell that the component covers.
+each cell that the component covers; or cells are ignored that belong to the object at one threshold and not at another.
 """
 
 from functools import lru_cache
@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from wsol_core.core.boxes import rasterize
 from wsol_core.core.errors import InputError
-from wsol_core.core.map_store import MapStore
+from wsol_core.core.map_store import IGNORE, Kind, MapStore
 from wsol_core.core.params import Block
 from wsol_core.core.regions import largest_component, largest_component_box
 
@@ -32,12 +32,23 @@ class PseudoMaskParams(Block):
     """what is filled: the box of the largest component (the paper), or the component"""
     soft: bool = False
     """whether cells hold the share that is covered, in [0, 1], instead of 0 or 1; with the shape `component` alone"""
+    margin: float = Field(default=0.0, ge=0, lt=0.5)
+    """cells are ignored where the masks of the objects above .5 - margin and above .5 + margin differ; 0 for none"""
 
     @model_validator(mode="after")
-    def _a_box_is_hard(self) -> Self:
+    def _shares_are_of_a_component_and_of_one_threshold(self) -> Self:
         if self.soft and self.shape == "box":
             raise ValueError("soft: of no effect on the shape box; take the shape component, or leave it out")
+        if self.soft and self.margin:
+            raise ValueError("margin: shares of cells (soft) are of one threshold; leave out one of the two")
         return self
+
+    @property
+    def kind(self) -> Kind:
+        """What a store of these masks holds."""
+        if self.soft:
+            return Kind.SCORE
+        return Kind.TRISTATE if self.margin else Kind.MASK
 
 
 def refuse_several(maps: MapStore) -> None:
@@ -53,18 +64,28 @@ def refuse_several(maps: MapStore) -> None:
 
 
 def pseudo_mask(scores: npt.NDArray[np.floating], params: PseudoMaskParams) -> npt.NDArray[np.float32]:
-    """The pseudo mask `(resolution, resolution)` float32 of a map `(h, w)`; without an object all is foreground.
+    """The pseudo mask `(resolution, resolution)` float32 of a map `(h, w)`: 0 or 1, shares, or 255 where ignored.
 
     Cells are those whose centre a box covers, or of which a component covers half; of one that covers half of no cell,
-    those that it covers most.
+    those that it covers most. With a margin two masks are held against each other, and cells of one alone are ignored.
+    Without an object, of a margin's lower threshold, all is foreground.
     """
+    if not (scores > OBJECT - params.margin).any():
+        return np.ones((params.resolution, params.resolution), dtype=np.float32)
+    if not params.margin:
+        return _object_mask(scores > OBJECT, params)
+    possible, sure = (_object_mask(scores > OBJECT + step, params) for step in (-params.margin, params.margin))
+    return np.where(possible == sure, sure, np.float32(IGNORE))
+
+
+def _object_mask(mask: npt.NDArray[np.bool_], params: PseudoMaskParams) -> npt.NDArray[np.float32]:
+    """The object of a mask `(h, w)` on the cells; none of an empty mask."""
     side = params.resolution
-    mask = scores > OBJECT
     if not mask.any():
-        return np.ones((side, side), dtype=np.float32)
+        return np.zeros((side, side), dtype=np.float32)
     if params.shape == "box":
         box = np.array([largest_component_box(mask)], dtype=np.float32)
-        height, width = (np.array([extent]) for extent in scores.shape)
+        height, width = (np.array([extent]) for extent in mask.shape)
         return np.asarray(rasterize(box, width, height, side)[0], dtype=np.float32)
     shares = area_shares(largest_component(mask), side)
     return shares if params.soft else np.asarray(shares >= min(0.5, shares.max()), dtype=np.float32)

@@ -1,13 +1,15 @@
 """WSFL's networks: the foreground pixel classifier."""
 
+from functools import partial
 from pathlib import Path
 
 from wsol_core.core import oracle_names
 from wsol_core.data.index import ImageIndex
 from wsol_core.engine.inference import Predict
 from wsol_core.engine.recipe import MapRecipe
-from wsol_core.engine.targets import Targets, images_with_maps, stored_maps
+from wsol_core.engine.targets import Targets, images_with_maps
 from wsol_core.engine.training import Loss
+from wsol_core.heads.pixel_loss import pixel_labels
 from wsol_core.methods.wsfl.foreground import (
     ForegroundParams,
     PixelClassifier,
@@ -36,12 +38,12 @@ class ForegroundRecipe(MapRecipe[ForegroundParams]):
     def targets(self, params: ForegroundParams, index: ImageIndex) -> Targets:
         """The masks of `learns_from`."""
         del index
-        return stored_maps(Path(params.learns_from))
+        return pixel_labels(Path(params.learns_from), params.image_weights)
 
     def loss(self, params: ForegroundParams, index: ImageIndex) -> Loss:
         """Binary cross entropy."""
-        del params, index
-        return foreground_loss
+        del index
+        return partial(foreground_loss, weights=params.image_weights)
 
     def maps(self, params: ForegroundParams) -> Predict:
         """Foreground maps."""
