@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import yaml
@@ -31,7 +31,7 @@ STAGES = {
 }  # fmt: skip
 """Six stages of the chain, in its order, with the name of their lock."""
 KILLS = 20
-LONGEST_WAIT = 4.0
+LONGEST_WAIT = 2.0
 """Seconds between a stage's start and its kill, at the most."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 DISK = 64 * 1024
@@ -98,26 +98,40 @@ def kills() -> bool:
             code, said = run(repro(target), undisturbed)
             if code:
                 raise SystemExit(said)
-        done, missed = 0, 0
+        done = 0
         for number, (target, name) in enumerate(STAGES.items()):
-            for _ in range(KILLS // len(STAGES) + (number < KILLS % len(STAGES))):
-                process = start(repro(target), killed)
-                if not wait_for(lambda name=name: any(killed.glob(f".{name}*.lock")), process):
-                    missed += 1
-                    continue
-                time.sleep(rng.uniform(0, LONGEST_WAIT))
-                if process.poll() is None:
-                    os.killpg(process.pid, signal.SIGKILL)
+            wanted = done + KILLS // len(STAGES) + (number < KILLS % len(STAGES))
+            words = repro(target)
+            while done < wanted:
+                if kill(words, name, killed, rng.uniform(0, LONGEST_WAIT)):
                     done += 1
-                process.communicate()
+                else:  # it came to its end
+                    words = [*repro(target), "--force", "--single-item"]
             code, said = run(repro(target), killed)
             if code:
                 print(f"kills: {target} does not run again: {said}")
                 return False
         same, left = lock_of(undisturbed) == lock_of(killed), leftovers(killed)
-    print(f"kills: {done} over {len(STAGES)} stages ({missed} starts had nothing left to kill); same lock: {same}")
+    print(f"kills: {done} over {len(STAGES)} stages; same lock: {same}")
     print(f"kills: left behind: {[str(path) for path in left] or 'nothing'}")
     return same and not left
+
+
+def kill(words: Sequence[str], name: str, folder: Path, after: float) -> bool:
+    """Run a stage and kill all its processes some seconds after its start; whether it was killed in its work."""
+    locks = f".{name}*.lock"
+    for left in folder.glob(locks):
+        left.unlink()
+    process = start(words, folder)
+    if wait_for(lambda: any(folder.glob(locks)), process):
+        time.sleep(after)
+    at_work = any(folder.glob(locks))
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    said = process.communicate()[1]
+    if process.returncode > 0:
+        raise SystemExit(said)
+    return at_work
 
 
 def signals() -> bool:
