@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
@@ -126,7 +126,7 @@ def kill(words: Sequence[str], name: str, folder: Path, after: float) -> bool:
     if wait_for(lambda: any(folder.glob(locks)), process):
         time.sleep(after)
     at_work = any(folder.glob(locks))
-    with suppress(ProcessLookupError):
+    if at_work:  # else DVC writes its lock, which is none of ours
         os.killpg(process.pid, signal.SIGKILL)
     said = process.communicate()[1]
     if process.returncode > 0:
