@@ -69,7 +69,7 @@ def demo(patch: dict[str, Any]) -> Parameters:
         ({"networks": {"cam": {"training": {"optimizer": {"moment": 1}}}}}, ["optimizer.moment:", "'momentum'"]),
         ({"networks": {"cam": {"training": {"epochs": "two"}}}}, ["networks.cam.training.epochs:", "'two'"]),
         ({"networks": {"cam": {"method": "spul"}}}, ["networks.cam.method:", "'spol'"]),
-        ({"networks": {"cam": {"network": "kam"}}}, ["networks.cam.method:", "cam, segmentation"]),
+        ({"networks": {"cam": {"network": "kam"}}}, ["networks.cam.method:", "cam, cam-released, segmentation"]),
         ({"networks": {"new": {"training": {"epochs": 1}}}}, ["networks.new:", "names no method"]),
         ({"networks": {"a.b": DEMO["networks"]["cam"]}}, ["networks.a.b", "letters, digits"]),
         ({"gaussian_labels": {"gaussian-cam": {"foregrund": 1}}}, ["gaussian-cam.foregrund:", "'foreground'"]),

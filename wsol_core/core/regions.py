@@ -42,7 +42,12 @@ def upsample(score_map: FloatArray, height: int, width: int) -> npt.NDArray[np.f
 
 
 def is_otsu(scale: str) -> TypeGuard[OtsuScale]:
-    """Whether a scale is one of Otsu's."""
+    """Whether a scale is one of Otsu's.
+
+    Example:
+        >>> is_otsu("otsu_root"), is_otsu("value")
+        (True, False)
+    """
     return scale in get_args(OtsuScale)
 
 
