@@ -13,7 +13,7 @@ from wsol_core.core.errors import InputError, nearest
 from wsol_core.core.texts import read_json
 from wsol_core.data.images import MAX_PIXELS
 from wsol_core.data.index import TEST, read_annotations, read_index
-from wsol_core.data.paths import image_ids, is_inside
+from wsol_core.data.paths import is_inside
 from wsol_core.datasets.listing import VOID, DataParams, InstanceMask, Listing
 from wsol_core.datasets.readers import coco, cub
 from wsol_core.datasets.validate import SIDEWAYS
@@ -131,13 +131,12 @@ def _coco(path: Path) -> Truth:
     listing = coco.read(path.parent, params)
     content = read_json(path)
     try:
-        names = image_ids([image["file_name"].removeprefix("images/") for image in content["images"]])
         shapes = [(int(image["width"]), int(image["height"])) for image in content["images"]]
         if any(not 1 <= side <= LONGEST_SIDE for shape in shapes for side in shape):
             raise ValueError(f"a width or height outside 1 to {LONGEST_SIDE}")
-        sizes = pd.DataFrame(shapes, columns=["width", "height"]).assign(image_id=pd.Series(names, dtype=str))
-        numbers = dict(zip((int(image["id"]) for image in content["images"]), sizes["image_id"], strict=True))
-        classes = {int(each["id"]): listing.classes.index(each["name"]) for each in content["categories"]}
+        sizes = pd.DataFrame(shapes, columns=["width", "height"]).assign(image_id=listing.images["image_id"])
+        numbers = dict(zip((coco.plain_id(image["id"]) for image in content["images"]), sizes["image_id"], strict=True))
+        classes = {coco.plain_id(each["id"]): listing.classes.index(each["name"]) for each in content["categories"]}
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{path}: an image without id, file_name, width or height ({error!r})") from error
     if listing.problems:
