@@ -24,6 +24,7 @@ LISTED_COLUMNS = ("image_id", "path", "split", "labels")
 OUTSIDE_ROOT = "path outside the root"
 DUPLICATE = "duplicate id"
 NO_IMAGE = "no image by name and first bytes"
+NO_SUCH_FOLDER = "no such folder or list"
 SPLIT_NAMES = {
     TRAIN_WEAKSUP: TRAIN_WEAKSUP, "train": TRAIN_WEAKSUP, TRAIN_FULLSUP: TRAIN_FULLSUP, "val": TRAIN_FULLSUP,
     "valid": TRAIN_FULLSUP, "validation": TRAIN_FULLSUP, TEST: TEST,

@@ -14,7 +14,7 @@ from wsol_core.core.texts import read_json
 from wsol_core.data.images import MAX_PIXELS
 from wsol_core.data.index import TEST, read_annotations, read_index
 from wsol_core.data.paths import is_inside
-from wsol_core.datasets.listing import VOID, DataParams, InstanceMask, Listing
+from wsol_core.datasets.listing import NAMED, VOID, DataParams, InstanceMask, Listing
 from wsol_core.datasets.readers import coco, cub
 from wsol_core.datasets.validate import SIDEWAYS
 from wsol_core.external import metadata_folder, voc_xml
@@ -41,7 +41,7 @@ class Truth:
         boxes: `image_id`, `label`, `x0, y0, x1, y1` (float32, half-open pixels), `difficult`; sorted by image.
         classes: class names.
         mask: from an image id to its foreground, uint8 `(H, W)`, 1 inside an object, 255 ignored; None without one.
-        image_numbers: ids by the numbers that COCO gives to images.
+        image_numbers: ids by the numbers, or texts, that COCO gives to images.
         class_numbers: positions in `classes` by the numbers that the layout gives to classes; empty where it has none.
         cut: how many boxes reached outside their image.
         left_out: boxes that are none, see `CheckedBoxes`.
@@ -52,8 +52,8 @@ class Truth:
     boxes: pd.DataFrame
     classes: tuple[str, ...]
     mask: Callable[[str], Mask | None]
-    image_numbers: dict[int, str] = field(default_factory=dict)
-    class_numbers: dict[int, int] = field(default_factory=dict)
+    image_numbers: dict[int | str, str] = field(default_factory=dict)
+    class_numbers: dict[int | str, int] = field(default_factory=dict)
     cut: int = 0
     left_out: pd.DataFrame = field(default_factory=pd.DataFrame)
     elsewhere: frozenset[str] = frozenset()
@@ -77,9 +77,19 @@ class Truth:
         text = str(name)
         if text in self.classes and not isinstance(name, int):
             return self.classes.index(text)
-        if text.isdecimal() and int(text) in self.class_numbers:
-            return self.class_numbers[int(text)]
-        raise InputError(f"{place}: unknown class {text!r}{nearest(text, self.classes)}")
+        number = int(text) if text.isdecimal() else text
+        if number in self.class_numbers:
+            return self.class_numbers[number]
+        raise InputError(f"{place}: unknown class {text!r}{self._known_classes(text)}")
+
+    def _known_classes(self, text: str) -> str:
+        """What may have been meant: the nearest name, or the numbers that there are."""
+        numbers = list(map(str, self.class_numbers))
+        if not text.isdecimal() or not numbers:
+            return nearest(text, self.classes)
+        shown = ", ".join([*numbers[:NAMED], *(["..."] if len(numbers) > NAMED else [])])
+        why = "; numbers that count from 0 are positions in a detector's own list of classes" if text == "0" else ""
+        return f"; the ground truth numbers its classes {shown}{why}: give its numbers, or the names"
 
 
 def read_ground_truth(path: Path, mask_root: Path | None = None, split: str = TEST) -> Truth:
@@ -191,8 +201,8 @@ def _metadata(root: Path, mask_root: Path) -> Truth:
 def _of_listing(
     listing: Listing,
     sizes: pd.DataFrame,
-    image_numbers: dict[int, str] | None = None,
-    class_numbers: dict[int, int] | None = None,
+    image_numbers: dict[int | str, str] | None = None,
+    class_numbers: dict[int | str, int] | None = None,
 ) -> Truth:
     """The truth of the images in `sizes` (`image_id`, `width`, `height`)."""
     images = listing.images[["image_id", "labels"]].drop_duplicates("image_id").merge(sizes, on="image_id")

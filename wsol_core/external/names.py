@@ -24,7 +24,7 @@ class ImageNames:
         numbers: ids by number, where the ground truth has numbers.
     """
 
-    def __init__(self, image_ids: Iterable[str], numbers: Mapping[int, str] | None = None) -> None:
+    def __init__(self, image_ids: Iterable[str], numbers: Mapping[int | str, str] | None = None) -> None:
         self._ids = set(image_ids)
         self._numbers = dict(numbers or {})
         self._by_stem: dict[str, str | None] = {}
@@ -38,8 +38,9 @@ class ImageNames:
         for candidate in (text, without_suffix(text)):
             if candidate in self._ids:
                 return candidate
-        if text.isdecimal() and int(text) in self._numbers:
-            return self._numbers[int(text)]
+        number = int(text) if text.isdecimal() else text
+        if number in self._numbers:
+            return self._numbers[number]
         return self._by_stem.get(PurePosixPath(without_suffix(text)).name)
 
     def find_all(self, names: Iterable[object], place: object) -> list[str]:

@@ -1,6 +1,6 @@
 """YOLO: a text file of shares per image, `data.yaml` or a list of names; as ultralytics, Roboflow, CVAT write it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -13,7 +13,17 @@ from wsol_core.core.texts import read_text, read_yaml
 from wsol_core.data.images import is_image_file
 from wsol_core.data.index import SPLITS, TRAIN_WEAKSUP
 from wsol_core.data.paths import has_file, is_inside, walk
-from wsol_core.datasets.listing import DataParams, InstanceMask, Listing, Problem, annotated, listed, splits_of
+from wsol_core.datasets.listing import (
+    NO_SUCH_FOLDER,
+    SPLIT_NAMES,
+    DataParams,
+    InstanceMask,
+    Listing,
+    Problem,
+    annotated,
+    listed,
+    splits_of,
+)
 from wsol_core.datasets.readers.coco_masks import MAX_INSTANCES, instance_mask
 from wsol_core.datasets.readers.listed_pictures import Named, picture_ids
 from wsol_core.datasets.scan import scan
@@ -48,15 +58,17 @@ def read(root: Path, params: DataParams) -> Listing:
     """
     description = _description(root, params.name)
     classes = _classes(root, description)
-    paths = _split_images(root, description, params)
+    paths, problems = _split_images(root, description, params)
     if not paths:
-        raise InputError(f"{params.name}: no image in the folders of data.yaml, or below the root")
+        missing = ", ".join(repr(problem.path) for problem in problems)
+        why = f"data.yaml names what is not there: {missing}" if missing else "put the pictures into images/"
+        raise InputError(f"{params.name}: no image in the data set's root; {why}")
     pictures = [Named(_without_images(path), path) for path in paths]
     names = dict(zip(paths, picture_ids(pictures), strict=True))
     inside = [path for path in paths if has_file(root, path, params.follow_links)]
     looks = scan(root, inside, params.max_pixels)
     sizes = dict(zip(looks["path"], zip(looks["width"], looks["height"], strict=True), strict=True))
-    images, annotations, problems = [], [], []
+    images, annotations = list[Any](), list[Any]()
     polygons: dict[str, tuple[Shape, list[list[float]]]] = {}
     for path, split in paths.items():
         name, (width, height) = names[path], sizes.get(path, (0, 0))
@@ -98,50 +110,59 @@ def _classes(root: Path, description: dict[str, Any]) -> tuple[str, ...]:
         path = next(path for pattern in NAME_LISTS for path in root.glob(pattern))
         return tuple(line.strip() for line in read_text(path).splitlines() if line.strip())
     names = description["names"]
-    if isinstance(names, dict) and sorted(names) == list(range(len(names))):
+    if isinstance(names, dict) and set(names) == set(range(len(names))):
         names = [names[number] for number in range(len(names))]
     if not isinstance(names, list) or len(set(map(str, names))) < len(names):
         raise InputError("data.yaml: names must be a list, or name the classes 0, 1, 2, ..., each once")
     return tuple(map(str, names))
 
 
-def _split_images(root: Path, description: dict[str, Any], params: DataParams) -> dict[str, str]:
-    """Path -> split, in the order of the splits."""
+def _split_images(root: Path, description: dict[str, Any], params: DataParams) -> tuple[dict[str, str], list[Problem]]:
+    """Path -> split, in the order of the splits; and what the description names that is not there."""
     splits = splits_of(key for key in description if isinstance(key, str) and description[key])
-    base = str(description.get("path") or "")
+    if not splits:
+        return _by_folder(root, params), []
     images: dict[str, str] = {}
+    problems = []
     for key, split in sorted(splits.items(), key=lambda pair: SPLITS.index(pair[1])):
         given = description[key]
-        for place in given if isinstance(given, list) else [given]:
-            for path in _images_at(root, base, str(place), params):
-                images.setdefault(path, split)
-    if splits:
-        return images
-    paths = [path for path in sorted(walk(root, "", params.follow_links)) if is_image_file(root / path)]
-    by_word = splits_of({part for path in paths for part in PurePosixPath(path).parent.parts})
-    chosen = [(path, [by_word[part] for part in PurePosixPath(path).parts[:-1] if part in by_word]) for path in paths]
-    return dict(sorted(((path, own[0] if own else TRAIN_WEAKSUP) for path, own in chosen), key=_by_split))
+        for place in map(str, given if isinstance(given, list) else [given]):
+            found = _inside(root, f"{description.get('path') or ''}/{place}", params.follow_links)
+            if found is None:
+                problems.append(Problem(place, place, NO_SUCH_FOLDER))
+            else:
+                images = dict.fromkeys(_images_at(root, found, params), split) | images
+    return dict(sorted(images.items(), key=_by_split)), problems
+
+
+def _by_folder(root: Path, params: DataParams) -> dict[str, str]:
+    paths = [path for path in walk(root, "", params.follow_links) if is_image_file(root / path)]
+    splits = splits_of({part for path in paths for part in path.split("/")[:-1]})
+    own = {path: next((splits[part] for part in path.split("/") if part in splits), TRAIN_WEAKSUP) for path in paths}
+    return dict(sorted(own.items(), key=_by_split))
 
 
 def _by_split(pair: tuple[str, str]) -> tuple[int, str]:
     return SPLITS.index(pair[1]), pair[0]
 
 
-def _images_at(root: Path, base: str, place: str, params: DataParams) -> Iterable[str]:
-    found = _inside(root, f"{base}/{place}", params.follow_links)
-    if found is None:
-        raise InputError(f"data.yaml: {place!r}: no such folder or list inside the data set's root")
-    if not (root / found).is_file():
-        return [path for path in sorted(walk(root, found, params.follow_links)) if is_image_file(root / path)]
-    lines = [line.strip() for line in read_text(root / found).splitlines() if line.strip()]
-    folder = str(PurePosixPath(found).parent)
+def _images_at(root: Path, place: str, params: DataParams) -> list[str]:
+    """The images of a folder, or those that a list names."""
+    if not (root / place).is_file():
+        return [path for path in walk(root, place, params.follow_links) if is_image_file(root / path)]
+    lines = [line.strip() for line in read_text(root / place, place).splitlines() if line.strip()]
+    folder = str(PurePosixPath(place).parent)
     return [_inside(root, f"{folder}/{line}", params.follow_links) or line for line in lines]
 
 
 def _inside(root: Path, place: str, follow_links: bool) -> str | None:
-    """The path from the root of a file or folder that a description names; None where there is none."""
+    """The path from the root of a file or folder that a description names; None where there is none.
+
+    Leading folders go one by one, up to one that names a split.
+    """
     parts = [part for part in place.replace("\\", "/").split("/") if part not in ("", ".", "..")]
-    tails = ("/".join(parts[start:]) for start in range(len(parts)))
+    last = next((start for start, part in enumerate(parts) if part.lower() in SPLIT_NAMES), len(parts) - 1)
+    tails = ("/".join(parts[start:]) for start in range(last + 1))
     return next((tail for tail in tails if is_inside(root, tail, follow_links) and (root / tail).exists()), None)
 
 
