@@ -170,7 +170,8 @@ def _listed_names(root: Path, params: DataParams) -> list[tuple[str, str]]:
 def _usual_names(sets: dict[str, Path]) -> list[tuple[str, str]]:
     """Image and split, from the sets that every release has."""
     splits = _splits(sets)
-    return [(name, split) for set_name, split in splits.items() for name in read_text(sets[set_name]).split()]
+    lists = [(read_text(sets[name]).splitlines(), split) for name, split in splits.items()]
+    return [(line.strip(), split) for lines, split in lists for line in lines if line.strip()]
 
 
 def _splits(sets: dict[str, Path]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from wsol_core.core.boxes import BOX_COLUMNS, from_centre
 from wsol_core.core.errors import InputError
 from wsol_core.core.texts import read_text, read_yaml
 from wsol_core.data.images import is_image_file
-from wsol_core.data.index import SPLITS, TRAIN_WEAKSUP
+from wsol_core.data.index import SPLITS, TEST, TRAIN_FULLSUP, TRAIN_WEAKSUP
 from wsol_core.data.paths import has_file, is_inside, walk
 from wsol_core.datasets.listing import (
     NO_SUCH_FOLDER,
@@ -41,7 +41,8 @@ def read(root: Path, params: DataParams) -> Listing:
     """List the images of `data.yaml`'s splits, or of a root with `classes.txt` or `obj.names`.
 
     `train`, `val` and `test` are folders of images, lists of them, or text files that name images; `val` is the test
-    split where there is no `test`. A path counts from `path`, or from the root; where there is nothing, its leading
+    split where there is no `test`. An image of several counts for training, else for the test. A path counts from
+    `path`, or from the root; where there is nothing, its leading
     folders go one by one, since many a description was written elsewhere (`../train/images`, `/content/set/train`).
     Without splits the folders `train`, `val` (`valid`) and `test` of the images' paths say them, else all is for
     training.
@@ -124,7 +125,7 @@ def _split_images(root: Path, description: dict[str, Any], params: DataParams) -
         return _by_folder(root, params), []
     images: dict[str, str] = {}
     problems = []
-    for key, split in sorted(splits.items(), key=lambda pair: SPLITS.index(pair[1])):
+    for key, split in sorted(splits.items(), key=lambda pair: (TRAIN_WEAKSUP, TEST, TRAIN_FULLSUP).index(pair[1])):
         given = description[key]
         for place in map(str, given if isinstance(given, list) else [given]):
             found = _inside(root, f"{description.get('path') or ''}/{place}", params.follow_links)
