@@ -1,6 +1,6 @@
 """Ground truth in any of the layouts in which it is published."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -45,7 +45,8 @@ class Truth:
         class_numbers: positions in `classes` by the numbers that the layout gives to classes; empty where it has none.
         cut: how many boxes reached outside their image.
         left_out: boxes that are none, see `CheckedBoxes`.
-        elsewhere: ids of the layout's images in other splits; what is predicted for them is passed over.
+        elsewhere: ids of the layout's images in other splits, or not wanted; what is predicted for them is passed over.
+        not_predicted: how many images `only` has left out; None where all count.
     """
 
     images: pd.DataFrame
@@ -57,11 +58,35 @@ class Truth:
     cut: int = 0
     left_out: pd.DataFrame = field(default_factory=pd.DataFrame)
     elsewhere: frozenset[str] = frozenset()
+    not_predicted: int | None = None
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many objects were cut off, and left out."""
-        return {"objects_cut": self.cut, "objects_left_out": len(self.left_out)}
+        """How many objects were cut off, and left out; and how many images, where not all count."""
+        counts = {"objects_cut": self.cut, "objects_left_out": len(self.left_out)}
+        return counts if self.not_predicted is None else counts | {"images_left_out": self.not_predicted}
+
+    def only(self, predicted: Iterable[str]) -> "Truth":
+        """The truth of those of its images that are among `predicted`, by id; the others count for nothing.
+
+        Raises:
+            InputError: there is none.
+        """
+        wanted = set(predicted) - self.elsewhere
+        images = self.images[self.images["image_id"].isin(wanted)].reset_index(drop=True)
+        if not len(images):
+            raise InputError("--only-predicted: nothing is predicted for any image of the ground truth")
+        others = frozenset(self.images["image_id"]) - wanted
+        boxes = self.boxes[~self.boxes["image_id"].isin(others)].reset_index(drop=True)
+        left_out = self.left_out[~self.left_out["image_id"].isin(others)] if len(self.left_out) else self.left_out
+        return replace(
+            self,
+            images=images,
+            boxes=boxes,
+            left_out=left_out,
+            elsewhere=self.elsewhere | others,
+            not_predicted=len(others),
+        )
 
     @property
     def names(self) -> ImageNames:

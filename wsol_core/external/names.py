@@ -6,6 +6,9 @@ from pathlib import PurePosixPath
 from wsol_core.core.errors import InputError
 from wsol_core.data.images import SUFFIXES
 
+SHOWN = 3
+"""Known names in a message about an unknown one."""
+
 
 def without_suffix(name: str) -> str:
     """`name` without the suffix of an image file, if it has one: `a/b.jpg` is `a/b`, `a/b.1` stays."""
@@ -53,8 +56,10 @@ class ImageNames:
         found = {name: self.find(name) for name in set(names)}
         unknown = sorted(str(name) for name, image_id in found.items() if image_id is None)
         if unknown:
+            known = self._numbers if unknown[0].isdecimal() and self._numbers else sorted(self._ids)
             raise InputError(
-                f"{place}: no ground truth for image {unknown[0]!r} ({len(unknown)} such); "
-                "names must be those of the ground truth's images"
+                f"{place}: no ground truth for image {unknown[0]!r} ({len(unknown)} such); names must be those of the "
+                f"ground truth's images: {', '.join(repr(each) for each in list(known)[:SHOWN])}"
+                f"{', ...' if len(known) > SHOWN else ''}"
             )
         return [str(found[name]) for name in names]

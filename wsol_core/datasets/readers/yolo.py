@@ -42,10 +42,9 @@ def read(root: Path, params: DataParams) -> Listing:
 
     `train`, `val` and `test` are folders of images, lists of them, or text files that name images; `val` is the test
     split where there is no `test`. An image of several counts for training, else for the test. A path counts from
-    `path`, or from the root; where there is nothing, its leading
-    folders go one by one, since many a description was written elsewhere (`../train/images`, `/content/set/train`).
-    Without splits the folders `train`, `val` (`valid`) and `test` of the images' paths say them, else all is for
-    training.
+    `path`, or from the root; where there is nothing, its leading folders go one by one, since many a description was
+    written elsewhere (`../train/images`, `/content/set/train`). Without splits the folders `train`, `val` (`valid`) and
+    `test` of the images' paths say them, else all is for training.
 
     The labels of `.../images/NAME.jpg` stand in `.../labels/NAME.txt`, or beside the image. A line is a class, counted
     from 0, and a box, to which a score may be added, or a polygon of three corners or more, whose box is its bounds and
