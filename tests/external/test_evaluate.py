@@ -443,6 +443,10 @@ def test_an_image_without_a_mask_is_wrong_everywhere(tmp_path, true_masks):
     found = figures("segmentation", "--masks", masks, "--ground-truth", true_masks, out=tmp_path / "m.json")
     assert found["images_without_prediction"] == 1
     assert found["miou"] == pytest.approx((2 / 4 + 1 + 0) / 3, abs=1e-6)
+    words = ("segmentation", "--masks", masks, "--ground-truth", true_masks, "--only-predicted")
+    found = figures(*words, out=tmp_path / "m.json")
+    assert (found["images"], found["images_without_prediction"], found["images_left_out"]) == (1, 0, 1)
+    assert found["miou"] == 1
 
 
 def test_saliency_maps_of_classes(tmp_path, true_masks):

@@ -12,7 +12,7 @@ from wsol_core.core.errors import InputError
 from wsol_core.core.texts import read_text, read_yaml
 from wsol_core.data.images import is_image_file
 from wsol_core.data.index import SPLITS, TEST, TRAIN_FULLSUP, TRAIN_WEAKSUP
-from wsol_core.data.paths import has_file, is_inside, walk
+from wsol_core.data.paths import has_file, image_id, is_file, is_folder, is_inside, walk
 from wsol_core.datasets.listing import (
     NO_SUCH_FOLDER,
     SPLIT_NAMES,
@@ -148,7 +148,7 @@ def _by_split(pair: tuple[str, str]) -> tuple[int, str]:
 
 def _images_at(root: Path, place: str, params: DataParams) -> list[str]:
     """The images of a folder, or those that a list names."""
-    if not (root / place).is_file():
+    if is_folder(root / place):
         return [path for path in walk(root, place, params.follow_links) if is_image_file(root / path)]
     lines = [line.strip() for line in read_text(root / place, place).splitlines() if line.strip()]
     folder = str(PurePosixPath(place).parent)
@@ -163,7 +163,8 @@ def _inside(root: Path, place: str, follow_links: bool) -> str | None:
     parts = [part for part in place.replace("\\", "/").split("/") if part not in ("", ".", "..")]
     last = next((start for start, part in enumerate(parts) if part.lower() in SPLIT_NAMES), len(parts) - 1)
     tails = ("/".join(parts[start:]) for start in range(last + 1))
-    return next((tail for tail in tails if is_inside(root, tail, follow_links) and (root / tail).exists()), None)
+    inside = (tail for tail in tails if is_inside(root, tail, follow_links))
+    return next((tail for tail in inside if is_file(root / tail) or is_folder(root / tail)), None)
 
 
 def _without_images(path: str) -> str:
@@ -172,7 +173,7 @@ def _without_images(path: str) -> str:
 
 def _objects(root: Path, path: str, keypoints: bool, follow_links: bool) -> list[Object] | None:
     """The objects of an image; None where a line is malformed."""
-    beside = str(PurePosixPath(path).with_suffix(".txt"))
+    beside = f"{image_id(path)}.txt"
     before, images, after = f"/{beside}".rpartition("/images/")
     apart = f"{before}/labels/{after}".lstrip("/") if images else beside
     found = next((place for place in (apart, beside) if has_file(root, place, follow_links)), None)
