@@ -119,7 +119,18 @@ def csv(root: Path) -> list[Path]:
     return [text(root, "boxes.csv", rows)]
 
 
-LAYOUTS = {each.__name__: each for each in (folder, unlabelled, cub, voc, imagenet, coco, csv)}
+def yolo(root: Path) -> list[Path]:
+    picture(root, "train/images/a.png", 1)
+    picture(root, "valid/images/a.png", 2)
+    text(root, "valid/labels/a.txt", "1 0.5 0.5 1 1\n")
+    return [
+        text(root, "data.yaml", "path: ../mine\ntrain: train.txt\nval: ../valid/images\nnames: {0: owl, 1: jay}\n"),
+        text(root, "train.txt", "./train/images/a.png\n"),
+        text(root, "train/labels/a.txt", "0 0.5 0.5 0.2 0.4 0.9\n1 0.1 0.1 0.9 0.1 0.9 0.9 0.1 0.9\n"),
+    ]
+
+
+LAYOUTS = {each.__name__: each for each in (folder, unlabelled, cub, voc, imagenet, coco, csv, yolo)}
 
 
 @pytest.mark.parametrize("seeds", few_and_many())

@@ -4,6 +4,7 @@ import csv
 import json
 from functools import partial
 from pathlib import Path
+from typing import Literal
 from xml.etree import ElementTree
 
 import numpy as np
@@ -20,7 +21,10 @@ from wsol_core.core.errors import InputError
 from wsol_core.core.files import write_table
 from wsol_core.core.map_store import Kind, create
 from wsol_core.data.index import ImageIndex, write_index
+from wsol_core.datasets.listing import DataParams
+from wsol_core.datasets.prepare import READERS
 from wsol_core.export.masks import read_masks
+from wsol_core.export.pictures import flat_names
 from wsol_core.export.place import CSV_COLUMNS
 from wsol_core.export.results import read_boxes
 from wsol_core.export.voc import pixel_corners
@@ -130,29 +134,109 @@ def test_coco_is_read_by_a_coco_reader() -> None:
 def test_voc_is_read_by_torchvision() -> None:
     good("boxes", "m", "--out", "voc", "--format", "voc")
     read = {}
-    for name in ("a/one", "both", "none"):
+    for name in ("a_one", "both", "no ne"):
         root = ElementTree.parse(Path("voc/Annotations", f"{name}.xml")).getroot()
         read[name] = VOCDetection.parse_voc_xml(root)["annotation"]
-    assert read["a/one"]["filename"] == "one.jpg"
-    assert read["a/one"]["size"] == {"width": "100", "height": "80", "depth": "3"}
-    places = [(each["name"], [int(side) for side in each["bndbox"].values()]) for each in read["a/one"]["object"]]
+    assert read["a_one"]["filename"] == "a_one.jpg"
+    assert read["a_one"]["size"] == {"width": "100", "height": "80", "depth": "3"}
+    places = [(each["name"], [int(side) for side in each["bndbox"].values()]) for each in read["a_one"]["object"]]
     assert places == [("cat", [11, 21, 31, 60]), ("cat", [1, 1, 5, 5])]
     assert read["both"]["object"][0]["name"] == "object"
-    assert "object" not in read["none"] or read["none"]["object"] == []
-    assert Path("voc/ImageSets/Main/train-weaksup.txt").read_text() == "a/one\nboth\n"
-    assert Path("voc/ImageSets/Main/test.txt").read_text() == "none\n"
+    assert "object" not in read["no ne"] or read["no ne"]["object"] == []
+    assert Path("voc/ImageSets/Main/train-weaksup.txt").read_text() == "a_one\nboth\n"
+    assert Path("voc/ImageSets/Main/test.txt").read_text() == "no ne\n"
 
 
 def test_yolo_by_hand() -> None:
     good("boxes", "m", "--out", "yolo", "--format", "yolo")
-    assert Path("yolo/labels/a/one.txt").read_text() == (
+    assert Path("yolo/labels/a_one.txt").read_text() == (
         "0 0.202500 0.500000 0.205000 0.500000\n0 0.025000 0.031250 0.050000 0.062500\n"
     )
     assert Path("yolo/labels/both.txt").read_text() == "2 0.600000 0.600000 0.800000 0.800000\n"
     assert Path("yolo/labels/no ne.txt").read_text() == ""
     content = yaml.safe_load(Path("yolo/data.yaml").read_text())
-    assert content == {"names": {0: "cat", 1: "dog", 2: "object"}, "train": "train-weaksup.txt", "test": "test.txt"}
+    lists = {"train": "train-weaksup.txt", "val": "test.txt", "test": "test.txt"}
+    assert content == {"names": {0: "cat", 1: "dog", 2: "object"}, **lists}
     assert Path("yolo/test.txt").read_text() == "./images/no ne.jpg\n"
+    assert Path("yolo/images.csv").read_text().splitlines() == [
+        "file_name,image_id,path,split",
+        "a_one.jpg,a/one,images/a/one.jpg,train-weaksup",
+        "both.png,both,images/both.png,train-weaksup",
+        "no ne.jpg,none,images/no ne.jpg,test",
+    ]
+
+
+@pytest.mark.parametrize("split", ["train-weaksup", "test"])
+def test_a_yolo_description_has_train_and_val(split: str) -> None:
+    good("boxes", "m", "--out", "yolo", "--format", "yolo", "--split", split)
+    content = yaml.safe_load(Path("yolo/data.yaml").read_text())
+    assert (content["train"], content["val"]) == (f"{split}.txt", f"{split}.txt")
+
+
+def test_flat_names_are_unique_up_to_suffix_and_letters() -> None:
+    paths = ["a/b.jpg", "a_b.png", "A/B.jpg", "a_b_2.jpg", "c.v1.jpg", "images/d"]
+    assert flat_names(paths) == ["a_b.jpg", "a_b_2.png", "A_B_3.jpg", "a_b_2_2.jpg", "c.v1.jpg", "d"]
+
+
+def with_images() -> None:
+    """The workspace's images, in its root `images`."""
+    for path, size in (("a/one.jpg", (100, 80)), ("both.png", (20, 10)), ("no ne.jpg", (40, 30))):
+        place = Path("images/images", path)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", size).save(place)
+
+
+@pytest.mark.parametrize(("form", "folder"), [("yolo", "images"), ("voc", "JPEGImages")])
+def test_an_export_with_images_is_read_by_our_own_reader(form: Literal["yolo", "voc"], folder: str) -> None:
+    assert "missing, so it cannot be copied" in error("boxes", "m", "--out", "out", "--format", form, "--images")
+    assert not Path("out").exists()
+    with_images()
+    good("boxes", "m", "--out", "out", "--format", form, "--images")
+    good("boxes", "m", "--out", "out", "--format", form, "--images")
+    listing = READERS[form](Path("out"), DataParams(name="out", source="out", reader=form))
+    assert listing.images["path"].tolist() == [f"{folder}/{name}" for name in ("a_one.jpg", "both.png", "no ne.jpg")]
+    assert listing.images["split"].tolist() == ["train-weaksup", "train-weaksup", "test"]
+    found = listing.annotations[list(BOX_COLUMNS)].to_numpy()
+    expected = read_boxes("localization", "m").corners()
+    np.testing.assert_allclose(found, expected, atol=0.01 if form == "yolo" else 0.5)
+
+
+def test_images_are_copied_for_trainers_alone() -> None:
+    assert "--images: of the formats voc and yolo alone" in error("boxes", "m", "--out", "x.json", "--images")
+
+
+def test_supervision_reads_every_box() -> None:
+    supervision = pytest.importorskip("supervision")
+    with_images()
+    good("boxes", "m", "--out", "yolo", "--format", "yolo", "--images")
+    good("boxes", "m", "--out", "voc", "--format", "voc", "--images")
+    good("boxes", "m", "--out", "boxes.json")
+    sets = (
+        supervision.DetectionDataset.from_yolo("yolo/images", "yolo/labels", "yolo/data.yaml"),
+        supervision.DetectionDataset.from_pascal_voc("voc/JPEGImages", "voc/Annotations"),
+        supervision.DetectionDataset.from_coco("images", "boxes.json"),
+    )
+    for found in sets:
+        assert sum(len(boxes) for _, _, boxes in found) == 3
+
+
+def test_globox_reads_every_box() -> None:
+    globox = pytest.importorskip("globox")
+    with_images()
+    good("boxes", "m", "--out", "yolo", "--format", "yolo", "--images")
+    good("boxes", "m", "--out", "voc", "--format", "voc")
+    good("boxes", "m", "--out", "boxes.json")
+    of = globox.AnnotationSet
+    Path("yolo/images/both.png").rename("yolo/images/both.jpg")  # globox knows one suffix at a time
+    labels = of.from_yolo_v5("yolo/labels", image_folder="yolo/images")
+    for found in (labels, of.from_pascal_voc("voc/Annotations"), of.from_coco("boxes.json")):
+        assert sum(len(each.boxes) for each in found) == 3
+
+
+def test_pycocotools_reads_every_box() -> None:
+    coco = pytest.importorskip("pycocotools.coco")
+    good("boxes", "m", "--out", "boxes.json")
+    assert len(coco.COCO("boxes.json").getAnnIds()) == 3
 
 
 def test_csv_has_a_row_for_an_image_without_a_box() -> None:

@@ -342,6 +342,79 @@ def test_bad_boxes_get_one_line(tmp_path, truth):
     assert "give --boxes, or --maps" in refused("detection", "--ground-truth", truth)
 
 
+def test_only_what_is_predicted_counts_where_that_is_asked(tmp_path, truth, maps):
+    for name in ("b", "d"):
+        (maps / f"{name}.npy").unlink()
+    words = ("localization", "--maps", maps, "--ground-truth", truth, "--threshold", 0.5)
+    found = figures(*words, out=tmp_path / "m.json")
+    assert (found["images"], found["images_without_prediction"], found["gt_known"]) == (4, 2, 0.5)
+    assert "images_left_out" not in found
+    found = figures(*words, "--only-predicted", out=tmp_path / "m.json")
+    assert (found["images"], found["images_without_prediction"], found["gt_known"]) == (2, 0, 1)
+    assert found["images_left_out"] == 2
+    boxes = coco_boxes(tmp_path / "b.json", [("a", 0, OBJECTS["a"], 0.9), ("c", 0, OBJECTS["c"], 0.9)])
+    words = ("detection", "--boxes", boxes, "--ground-truth", truth, "--baseline", boxes)
+    found = figures(*words, "--only-predicted", out=tmp_path / "m.json")
+    assert (found["images"], found["images_left_out"], found["objects"]) == (2, 2, 2)
+    assert found["corloc_class_agnostic"] == 1
+    (tmp_path / "none.json").write_text("[]")
+    words = ("detection", "--boxes", tmp_path / "none.json", "--ground-truth", truth, "--only-predicted")
+    assert "nothing is predicted" in refused(*words)
+
+
+def test_class_scores_of_images_without_a_map_are_passed_over(tmp_path, truth, maps):
+    (maps / "b.npy").unlink()
+    classes = ranked(tmp_path / "c.csv", {"a": "cat", "b": "cow", "c": "cow", "d": "dog"})
+    words = ("localization", "--maps", maps, "--ground-truth", truth, "--classes", classes, "--only-predicted")
+    assert figures(*words, out=tmp_path / "m.json")["top1_cls"] == pytest.approx(2 / 3, abs=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(1, SIDE, SIDE), (1, 1, SIDE, SIDE)])
+def test_leading_dimensions_of_one_go(tmp_path, truth, maps, shape):
+    for path in maps.glob("*.npy"):
+        np.save(path, np.load(path).reshape(shape))
+    words = ("localization", "--maps", maps, "--ground-truth", truth, "--threshold", 0.5)
+    assert figures(*words, out=tmp_path / "m.json")["gt_known"] == 1
+    with h5py.File(tmp_path / "maps.h5", "w") as file:
+        file["maps"] = np.stack([box_map(box)[None] for box in OBJECTS.values()])
+        file["image_id"] = list(OBJECTS)
+    words = ("localization", "--maps", tmp_path / "maps.h5", *words[3:])
+    assert figures(*words, out=tmp_path / "m.json")["gt_known"] == 1
+    np.save(maps / "a.npy", np.zeros((3, SIDE, SIDE), np.float32))
+    assert "of shape (3, 100, 100)" in refused("localization", "--maps", maps, "--ground-truth", truth)
+
+
+def test_unknown_names_are_said_beside_known_ones(tmp_path, truth, maps):
+    np.save(maps / "stranger.npy", box_map((0, 0, 5, 5)))
+    line = refused("localization", "--maps", maps, "--ground-truth", truth)
+    assert "image 'stranger' (1 such); names must be those of the ground truth's images: 'a', 'b', 'c', ..." in line
+    boxes = tmp_path / "b.json"
+    boxes.write_text(json.dumps([{"image_id": 0, "category_id": 10, "bbox": [1, 1, 5, 5], "score": 1}]))
+    line = refused("detection", "--boxes", boxes, "--ground-truth", truth)
+    assert "image '0' (1 such)" in line
+    assert line.endswith("1, 2, 3, ...")
+
+
+def test_class_numbers_from_0_are_explained(tmp_path, truth):
+    boxes = tmp_path / "b.json"
+    boxes.write_text(json.dumps([{"image_id": 1, "category_id": 0, "bbox": [1, 1, 5, 5], "score": 1}]))
+    line = refused("detection", "--boxes", boxes, "--ground-truth", truth)
+    assert "unknown class '0'; the ground truth numbers its classes 10, 11, 12; numbers that count from 0 are" in line
+
+
+def test_ground_truth_with_ids_as_text(tmp_path, truth):
+    content = json.loads(truth.read_text())
+    for entry in content["images"] + content["categories"]:
+        entry["id"] = f"x{entry['id']}"
+    for entry in content["annotations"]:
+        entry["image_id"], entry["category_id"] = f"x{entry['image_id']}", f"x{entry['category_id']}"
+    truth.write_text(json.dumps(content))
+    box = {"image_id": "x1", "category_id": "x10", "bbox": [10, 20, 50, 70], "score": 1}
+    (tmp_path / "b.json").write_text(json.dumps([box]))
+    found = figures("detection", "--boxes", tmp_path / "b.json", "--ground-truth", truth, out=tmp_path / "m.json")
+    assert found["corloc_class_agnostic"] == 0.25
+
+
 # ---------------------------------------------------------------- segmentation
 
 
@@ -370,6 +443,10 @@ def test_an_image_without_a_mask_is_wrong_everywhere(tmp_path, true_masks):
     found = figures("segmentation", "--masks", masks, "--ground-truth", true_masks, out=tmp_path / "m.json")
     assert found["images_without_prediction"] == 1
     assert found["miou"] == pytest.approx((2 / 4 + 1 + 0) / 3, abs=1e-6)
+    words = ("segmentation", "--masks", masks, "--ground-truth", true_masks, "--only-predicted")
+    found = figures(*words, out=tmp_path / "m.json")
+    assert (found["images"], found["images_without_prediction"], found["images_left_out"]) == (1, 0, 1)
+    assert found["miou"] == 1
 
 
 def test_saliency_maps_of_classes(tmp_path, true_masks):

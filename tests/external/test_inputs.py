@@ -95,7 +95,7 @@ def test_a_folder_gives_maps_of_any_size_and_kind(tmp_path):
         (np.array([[0.5, np.inf]]), "not finite"),
         (np.array([[0.5, 1.01]]), r"\[0, 1\], here from 0.5 to 1.01"),
         (np.array([[-0.1, 0.5]]), r"\[0, 1\]"),
-        (np.zeros((1, 3, 3)), r"shape \(h, w\), here float64 of shape \(1, 3, 3\)"),
+        (np.zeros((2, 3, 3)), r"shape \(h, w\), here float64 of shape \(2, 3, 3\)"),
         (np.zeros(3), "shape"),
         (np.zeros((0, 3)), "shape"),
         (np.zeros((2, 2), dtype=complex), "complex"),

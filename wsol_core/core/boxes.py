@@ -66,6 +66,18 @@ def to_centre(boxes: Boxes, sizes: npt.NDArray[np.floating]) -> npt.NDArray[np.f
     return np.concatenate([(low + high) / 2 / sizes, (high - low) / sizes], axis=1)
 
 
+def from_centre(boxes: npt.ArrayLike, sizes: npt.ArrayLike) -> Boxes:
+    """From centre and size as shares of the image (YOLO): the inverse of `to_centre`.
+
+    Example:
+        >>> from_centre([[0.25, 0.5, 0.5, 0.25]], [[8, 4]]).tolist()
+        [[0.0, 1.5, 4.0, 2.5]]
+    """
+    with np.errstate(over="ignore", invalid="ignore"):  # what is too large becomes infinite
+        centre, extent = np.asarray(boxes, dtype=np.float64).reshape(-1, 2, 2).swapaxes(0, 1) * np.asarray(sizes)
+        return np.concatenate([centre - extent / 2, centre + extent / 2], axis=1).astype(np.float32)
+
+
 def turn(boxes: Boxes, width: float, height: float, orientation: int) -> Boxes:
     """Boxes of a picture stored as `width x height`, in the picture as its EXIF orientation (5 to 8) shows it.
 

@@ -24,7 +24,7 @@ def new_file(path: Path) -> Iterator[tuple[h5py.File, Sink]]:
         sink.check()
 
 
-def dataset(file: h5py.File, name: str, dimensions: int, kinds: str) -> h5py.Dataset:
+def dataset(file: h5py.File, name: str, dimensions: int | tuple[int, ...], kinds: str) -> h5py.Dataset:
     """A data set that lies in the file itself.
 
     External links, raw data in other files and virtual data sets are never followed: a file from elsewhere could name
@@ -33,7 +33,7 @@ def dataset(file: h5py.File, name: str, dimensions: int, kinds: str) -> h5py.Dat
     Args:
         file: opened for reading.
         name: of the data set.
-        dimensions: how many it has.
+        dimensions: how many it has, or may have.
         kinds: of values, as in numpy's `dtype.kind`; "O" for text of any length.
 
     Raises:
@@ -42,9 +42,12 @@ def dataset(file: h5py.File, name: str, dimensions: int, kinds: str) -> h5py.Dat
     if not isinstance(file.get(name, getlink=True), h5py.HardLink):
         raise ValueError(f"no data set {name!r} in the file itself")
     found = own(file[name])
-    if found.shape is None or found.ndim != dimensions or found.dtype.kind not in kinds:
-        needed = ("", "one dimension", "two dimensions", "three dimensions")[dimensions]
-        raise ValueError(f"{name!r} has {needed}, here {found.dtype} of shape {found.shape}")
+    allowed = (dimensions,) if isinstance(dimensions, int) else dimensions
+    if found.shape is None or found.ndim not in allowed or found.dtype.kind not in kinds:
+        words = ("", "one dimension", "two dimensions", "three dimensions", "four dimensions")
+        raise ValueError(
+            f"{name!r} has {' or '.join(words[each] for each in allowed)}, here {found.dtype} of shape {found.shape}"
+        )
     return found
 
 

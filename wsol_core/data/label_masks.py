@@ -1,6 +1,7 @@
 """Folders of label masks: a PNG per image whose pixels are class numbers."""
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,13 @@ class LabelMasks:
 
     def __contains__(self, name: object) -> bool:
         return name in self._files
+
+    def only(self, names: Container[str]) -> "LabelMasks":
+        """The masks of some images."""
+        chosen = copy.copy(self)
+        chosen._files = {name: path for name, path in self._files.items() if name in names}
+        chosen.image_ids = sorted(chosen._files)
+        return chosen
 
     def path(self, name: str) -> Path:
         """The file of one mask."""

@@ -92,6 +92,14 @@ def is_file(place: Path) -> bool:
         return False
 
 
+def is_folder(place: Path) -> bool:
+    """Whether a folder stands at `place`, whatever its name; never raises."""
+    try:
+        return place.is_dir()
+    except (OSError, RuntimeError, ValueError):
+        return False
+
+
 @lru_cache(maxsize=1 << 14)
 def _folder_is_inside(root: Path, folder: str) -> bool:
     return (root / folder).resolve().is_relative_to(root.resolve())
@@ -118,7 +126,7 @@ def _entries(root: Path, folder: str, follow_links: bool) -> Iterator[Entry]:
         for entry in entries:
             path = _valid(f"{here}/{entry.name}" if here else entry.name)
             linked = entry.is_symlink()
-            if entry.is_dir(follow_symlinks=False) or (linked and follow_links and _is_folder(root / path)):
+            if entry.is_dir(follow_symlinks=False) or (linked and follow_links and is_folder(root / path)):
                 if linked and _identity(root / path) in above:
                     yield Entry(path, LOOP)
                 else:
@@ -138,13 +146,6 @@ def _problem(place: Path) -> str | None:
     if stat.S_ISDIR(mode):
         return LINKED_FOLDER
     return None if stat.S_ISREG(mode) else NOT_REGULAR
-
-
-def _is_folder(place: Path) -> bool:
-    try:
-        return place.is_dir()
-    except (OSError, RuntimeError):
-        return False
 
 
 def _identity(folder: Path) -> tuple[int, int]:

@@ -1,6 +1,6 @@
 """What a reader is asked for and what it answers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -13,7 +13,7 @@ from pydantic import Field, field_validator
 from wsol_core.core.errors import InputError
 from wsol_core.core.params import Block
 from wsol_core.data.images import MAX_PIXELS
-from wsol_core.data.index import ANNOTATION_COLUMNS, SPLITS
+from wsol_core.data.index import ANNOTATION_COLUMNS, SPLITS, TEST, TRAIN_FULLSUP, TRAIN_WEAKSUP
 from wsol_core.data.paths import leaves_root, passed_over
 
 InstanceMask = npt.NDArray[np.uint8]
@@ -24,6 +24,12 @@ LISTED_COLUMNS = ("image_id", "path", "split", "labels")
 OUTSIDE_ROOT = "path outside the root"
 DUPLICATE = "duplicate id"
 NO_IMAGE = "no image by name and first bytes"
+NO_SUCH_FOLDER = "no such folder or list"
+SPLIT_NAMES = {
+    TRAIN_WEAKSUP: TRAIN_WEAKSUP, "train": TRAIN_WEAKSUP, TRAIN_FULLSUP: TRAIN_FULLSUP, "val": TRAIN_FULLSUP,
+    "valid": TRAIN_FULLSUP, "validation": TRAIN_FULLSUP, TEST: TEST,
+}  # fmt: skip
+"""What lists and folders call the splits, in small letters."""
 NAMED = 5
 """Things named in a message that counts more of them."""
 
@@ -35,7 +41,7 @@ class DataParams(Block):
     """Name under which the root of a set outside the project is known to `wsol use` and `WSOL_ROOT_<NAME>`."""
     source: str
     """The root itself, a folder inside the project; or the set's `files.parquet`, and the root is found by name."""
-    reader: Literal["folder", "cub", "voc", "imagenet", "coco", "csv", "unlabelled"]
+    reader: Literal["folder", "cub", "voc", "imagenet", "coco", "csv", "yolo", "unlabelled"]
     """Layout of the root."""
     on_bad_image: Literal["fail", "skip"] = "fail"
     """Whether bad images stop `prepare`, or are left out and listed in `skipped.csv`."""
@@ -116,6 +122,19 @@ class Listing:
     masks: Callable[[str], InstanceMask | None] = no_mask
     problems: tuple[Problem, ...] = ()
     sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+
+def splits_of(words: Iterable[str]) -> dict[str, str]:
+    """The split of each of the words that name one, in letters of any size; `val` is the test split without a `test`.
+
+    Example:
+        >>> splits_of(["Train", "valid", "fonts"])
+        {'Train': 'train-weaksup', 'valid': 'test'}
+    """
+    splits = {word: SPLIT_NAMES[word.lower()] for word in words if word.lower() in SPLIT_NAMES}
+    if TEST in splits.values():
+        return splits
+    return {word: split if word.lower() in SPLITS or split == TRAIN_WEAKSUP else TEST for word, split in splits.items()}
 
 
 def listed(rows: Sequence[tuple[str, str, str, list[int]]]) -> pd.DataFrame:

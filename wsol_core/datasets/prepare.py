@@ -27,7 +27,7 @@ from wsol_core.data.index import (
 )
 from wsol_core.data.paths import LINKED_OUT
 from wsol_core.datasets.listing import NAMED, OUTSIDE_ROOT, VOID, DataParams, InstanceMask, Listing, Problem
-from wsol_core.datasets.readers import coco, csv_boxes, cub, folder, imagenet, unlabelled, voc
+from wsol_core.datasets.readers import coco, csv_boxes, cub, folder, imagenet, unlabelled, voc, yolo
 from wsol_core.datasets.scan import scan
 from wsol_core.datasets.validate import (
     as_table,
@@ -48,6 +48,7 @@ READERS: dict[str, Callable[[Path, DataParams], Listing]] = {
     "imagenet": imagenet.read,
     "coco": coco.read,
     "csv": csv_boxes.read,
+    "yolo": yolo.read,
     "unlabelled": unlabelled.read,
 }
 BAD_MASK = "unreadable mask"

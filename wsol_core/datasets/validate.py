@@ -12,11 +12,12 @@ from wsol_core.core.boxes import BOX_COLUMNS, turn
 from wsol_core.core.errors import InputError
 from wsol_core.core.files import write_csv
 from wsol_core.data.images import is_image_file, stored_orientation
-from wsol_core.data.paths import LINKED_OUT, image_id, is_inside, leaves_root, passed_over, walk
+from wsol_core.data.paths import LINKED_OUT, image_id, is_folder, is_inside, leaves_root, passed_over, walk
 from wsol_core.datasets.listing import (
     DUPLICATE,
     NAMED,
     NO_IMAGE,
+    NO_SUCH_FOLDER,
     OUTSIDE_ROOT,
     DataParams,
     Listing,
@@ -34,7 +35,7 @@ SWAPPED = "width and height swapped in the annotation"
 BEFORE_TURN = "annotated before the turn that EXIF asks for (see swapped_sizes)"
 
 BAD_BOXES = (BOX_OUTSIDE, EMPTY_BOX, NO_NUMBERS)
-KEPT = (UNLISTED, NO_IMAGE, OTHER_SIZE, BOX_OVERHANG, *BAD_BOXES)
+KEPT = (UNLISTED, NO_IMAGE, NO_SUCH_FOLDER, OTHER_SIZE, BOX_OVERHANG, *BAD_BOXES)
 """Reasons that are listed, but leave an image in."""
 
 TOLERANCE = 1.001
@@ -182,7 +183,7 @@ def refuse_bad(problems: pd.DataFrame, set_name: str, params: DataParams) -> Non
 
 def _unlisted(root: Path, listing: Listing, follow_links: bool) -> list[Problem]:
     known = set(listing.images["path"]) | {problem.path for problem in listing.problems}
-    folders = [folder for folder in listing.folders if (root / folder).is_dir()]
+    folders = [folder for folder in listing.folders if not leaves_root(folder) and is_folder(root / folder)]
     found = {path for folder in folders for path in walk(root, folder, follow_links)} - known
     images = [Problem(image_id(path), path, UNLISTED) for path in found if is_image_file(root / path)]
     over = {entry for folder in folders for entry in passed_over(root, folder, follow_links)}

@@ -43,15 +43,19 @@ def boxes(
     prefix: Annotated[
         str, typer.Option(help="Label Studio: what stands before an image's path.")
     ] = "/data/local-files/?d=",
+    images: Annotated[
+        bool, typer.Option("--images", help="voc, yolo: copy the images too, under their names.")
+    ] = False,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Boxes, pseudo boxes, proposals or detections. Images without a box are listed too.
 
     coco, csv: a file. voc: a folder of XML, 1-based inclusive corners. yolo: a folder of labels, data.yaml and lists.
-    label-studio: tasks.json with predictions to correct, and config.xml. A box without a class has the image's label,
-    where that is one, else the class `object`. --best-of-labels makes pseudo ground truth of detections, to train
-    another detector on (docs/faster_rcnn.py).
+    Both name every image anew, without folders (images.csv), and expect the images in JPEGImages/ or images/: see
+    --images. label-studio: tasks.json with predictions to correct, and config.xml. A box without a class has the
+    image's label, where that is one, else the class `object`. --best-of-labels makes pseudo ground truth of detections,
+    to train another detector on (docs/faster_rcnn.py).
 
     An earlier export to the same place is replaced; other files in a folder stay.
 
@@ -59,16 +63,21 @@ def boxes(
 
     Example: wsol export boxes segmentation-foreground --format coco --out boxes.json
 
+    Example: wsol export boxes segmentation-foreground --format yolo --images --out yolo
+
     Example: wsol export boxes pseudo_boxes --format label-studio --split train-weaksup --out tasks
 
     Example: wsol export boxes objectness/foreground --set detection --min-score 0.5 --format csv --out proposals.csv
     """
     with one_line_errors():
         from wsol_core.core.written_files import output_file
-        from wsol_core.export import coco, label_studio, table, voc, yolo
+        from wsol_core.export import coco, label_studio, pictures, table, voc, yolo
         from wsol_core.export.place import INPUTS, exported_folder
         from wsol_core.export.results import read_boxes
 
+        trainable = {"voc": voc, "yolo": yolo}
+        if images and form not in trainable:
+            raise InputError(f"--images: of the formats {' and '.join(trainable)} alone")
         results = read_boxes(set_name, source, split or (), min_score, best_of_labels)
         note = {"source": source, "set": set_name, "format": form, "splits": split or []}
         files = {"coco": coco.write_boxes, "csv": table.write_boxes}
@@ -80,7 +89,10 @@ def boxes(
                 if form == "label-studio":
                     label_studio.write_boxes(results, folder, prefix)
                 else:
-                    (voc if form == "voc" else yolo).write_boxes(results, folder)
+                    trainable[form].write_boxes(results, folder)
+                    pictures.write_table(results.images, folder)
+                    if images:
+                        pictures.copy_images(results.images, results.index.root, folder / trainable[form].FOLDER)
     _finish({"out": str(out), **note, "images": len(results.images), "boxes": len(results.boxes)}, as_json)
 
 

@@ -14,6 +14,7 @@ from wsol_core.core.errors import InputError, nearest
 from wsol_core.core.files import read_table
 from wsol_core.core.map_store import CLASS_AGNOSTIC
 from wsol_core.data.index import SPLITS, ImageIndex, read_index
+from wsol_core.export.pictures import flat_names
 
 OBJECT = "object"
 """The class of what has no class of its own, in an image that has not exactly one label."""
@@ -26,16 +27,19 @@ class BoxResults:
 
     Attributes:
         source: of the boxes, as asked for.
-        images: rows of the image index, all that were asked for, with boxes or not, by id.
+        images: rows of the image index, all that were asked for, with boxes or not, by id; and `file_name`, unique in
+            the whole set (see `pictures`).
         boxes: `image_id`, `x0`, `y0`, `x1`, `y1` (inside the image, none empty), `score`, `label` (position in
             `classes`), in the order of the images, best first.
         classes: names.
+        index: of the set.
     """
 
     source: str
     images: pd.DataFrame
     boxes: pd.DataFrame
     classes: tuple[str, ...]
+    index: ImageIndex
 
     def by_image(self) -> "list[tuple[pd.Series, pd.DataFrame]]":
         """Every image with its boxes."""
@@ -103,14 +107,17 @@ def read_boxes(
         raise InputError(f"{path}: no column {missing[0]!r}, so it is no table of boxes")
     if len(unknown := table.loc[~table["image_id"].isin(index.table["image_id"]), "image_id"]):
         raise InputError(f"{path}: image {unknown.iloc[0]!r} is not in the index; make the boxes again")
+    names = dict(zip(index.table["image_id"], flat_names(index.table["path"].tolist()), strict=True))
     images = chosen_images(index, splits)
+    images = images.assign(file_name=images["image_id"].map(names))
     table = table.loc[table["image_id"].isin(images["image_id"]) & (table["score"] >= min_score), list(COLUMNS)]
     agnostic = table["label"] == CLASS_AGNOSTIC
     own = table["image_id"].map(own_labels(images, index.classes))
     table["label"] = table["label"].where(~agnostic, own).astype(int)
     classes = (*index.classes, OBJECT) if (table["label"] == len(index.classes)).any() else index.classes
     inside = _inside(table, images)
-    return BoxResults(source, images, _best_of_labels(inside, images) if best_of_labels else inside, classes)
+    boxes = _best_of_labels(inside, images) if best_of_labels else inside
+    return BoxResults(source, images, boxes, classes, index)
 
 
 def image_sizes(rows: pd.DataFrame, images: pd.DataFrame) -> npt.NDArray[np.float32]:

@@ -29,6 +29,11 @@ class CheckedBoxes(NamedTuple):
     cut: int
     left_out: pd.DataFrame
 
+    @property
+    def image_ids(self) -> set[str]:
+        """Of all images that were given a box, good or bad."""
+        return {*self.boxes["image_id"], *self.left_out["image_id"]}
+
 
 def check_boxes(boxes: pd.DataFrame, images: pd.DataFrame, place: object) -> CheckedBoxes:
     """Cut off what reaches outside, and leave out boxes of no area, of no finite numbers, and outside their image.

@@ -31,6 +31,12 @@ Out = Annotated[Path, typer.Option(help="JSON to write; tables (.csv) and curves
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace your own files of the same names too.")]
 ClassMaps = Annotated[Path | None, typer.Option(help="HDF5 file of maps per class: maps, image_id, label.")]
 
+OnlyPredicted = Annotated[
+    bool,
+    typer.Option(
+        "--only-predicted", help="Leave out, and count, images for which nothing is predicted, instead of failing them."
+    ),
+]
 Split = Annotated[str, typer.Option(help="Of CUB or data/SET; what is predicted for other splits is passed over.")]
 OUT = Path("metrics.json")
 
@@ -43,13 +49,15 @@ def localization(
     classes: Annotated[Path | None, typer.Option(help="CSV of class scores: image_id, class, score.")] = None,
     mask_root: Annotated[Path | None, typer.Option(help="Folder of the masks that localization.txt names.")] = None,
     split: Split = "test",
+    only_predicted: OnlyPredicted = False,
     out: Out = OUT,
     overwrite: Overwrite = False,
 ) -> None:
     """GT-known, Top-1, Top-5, MaxBoxAcc, MaxBoxAccV2, PxAP, and the centre box beside them.
 
     A map covers the whole image, has values in [0, 1] and the name of its image. An image without a map counts as
-    wrong; a map without ground truth is refused. What the inputs do not allow is null in the JSON, with the reason.
+    wrong, unless --only-predicted; a map without ground truth is refused. What the inputs do not allow is null in the
+    JSON, with the reason.
 
     Example: wsol evaluate localization --maps maps/ --ground-truth metadata/CUB/test --threshold 0.3 --out cub.json
     """
@@ -58,9 +66,11 @@ def localization(
         from wsol_core.external.localization import evaluate_maps
         from wsol_core.external.ranked_classes import read_ranked_classes
 
-        truth = read_ground_truth(ground_truth, mask_root, split)
+        truth, given = read_ground_truth(ground_truth, mask_root, split), evaluation.open(maps)
+        if only_predicted:
+            truth = truth.only(truth.names.find_all(given.names, given.place))
         ranked = None if classes is None else read_ranked_classes(classes, truth)
-        evaluation.write(evaluate_maps(evaluation.open(maps), truth, threshold, ranked))
+        evaluation.write(evaluate_maps(given, truth, threshold, ranked))
 
 
 @app.command()
@@ -81,13 +91,14 @@ def detection(
     ] = None,
     maps: ClassMaps = None,
     split: Split = "test",
+    only_predicted: OnlyPredicted = False,
     out: Out = OUT,
     overwrite: Overwrite = False,
 ) -> None:
     """VOC07 and VOC10 mAP, COCO AP, CorLoc with and without classes, proposal recall; point_map of per-class maps.
 
-    All images of the ground truth count. Boxes are pixels of the original image. One of no area, of no finite numbers
-    or outside its image is left out, counted and listed; many of them are refused.
+    All images of the ground truth count, unless --only-predicted. Boxes are pixels of the original image. One of no
+    area, of no finite numbers or outside its image is left out, counted and listed; many of them are refused.
 
     Example: wsol evaluate detection --boxes results.json --ground-truth instances_val2017.json --out coco.json
     """
@@ -104,7 +115,11 @@ def detection(
             raise InputError("nothing to evaluate: give --boxes, or --maps, or both")
         truth = read_ground_truth(ground_truth, split=split)
         runs = [read_boxes(path, truth) for path in boxes or ()]
-        outcome = evaluate_boxes(runs[0] if runs else None, truth, None if maps is None else evaluation.open(maps))
+        given = None if maps is None else evaluation.open(maps)
+        if only_predicted:
+            named = truth.names.find_all(given.names, given.place) if given else []
+            truth = truth.only([*named, *(name for own in runs for name in own.image_ids)])
+        outcome = evaluate_boxes(runs[0] if runs else None, truth, given)
         if baseline:
             others = [read_boxes(path, truth).boxes for path in baseline]
             outcome.figures.update(evaluate_gain([own.boxes for own in runs], others, truth))
@@ -122,25 +137,31 @@ def segmentation(
     ] = None,
     maps: ClassMaps = None,
     seeds: Annotated[Path | None, typer.Option(help="Folder of PNG seeds, same names and sizes, 255 for none.")] = None,
+    only_predicted: OnlyPredicted = False,
     out: Out = OUT,
     overwrite: Overwrite = False,
 ) -> None:
     """Mean IoU as VOC; precision and recall of seeds; saliency_ap of maps per class (label k for class k + 1 of masks).
 
-    All true masks count. Without a predicted mask every pixel of an image is wrong.
+    All true masks count, unless --only-predicted. Without a predicted mask every pixel of an image is wrong.
 
     Example: wsol evaluate segmentation --masks predicted/ --ground-truth VOC2012/SegmentationClass --out voc.json
     """
     with _evaluation(out, overwrite, [ground_truth, masks, classes, maps, seeds]) as evaluation:
         from wsol_core.data.label_masks import LabelMasks, read_class_names
-        from wsol_core.external.segmentation import evaluate_masks, numbered_classes
+        from wsol_core.external.segmentation import evaluate_masks, numbered_classes, predicted_masks
 
         if masks is None and maps is None and seeds is None:
             raise InputError("nothing to evaluate: give --masks, or --maps, or --seeds, or more of them")
         truth = LabelMasks(ground_truth)
         predicted, cues = (None if folder is None else LabelMasks(folder) for folder in (masks, seeds))
         names = numbered_classes(truth) if classes is None else read_class_names(classes)
-        evaluation.write(evaluate_masks(predicted, truth, names, None if maps is None else evaluation.open(maps), cues))
+        given = None if maps is None else evaluation.open(maps)
+        shown = predicted_masks(truth, predicted, cues, given) if only_predicted else truth
+        outcome = evaluate_masks(predicted, shown, names, given, cues)
+        if only_predicted:
+            outcome.counts["images_left_out"] = len(truth) - len(shown)
+        evaluation.write(outcome)
 
 
 @dataclass(frozen=True)

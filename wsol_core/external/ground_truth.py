@@ -1,6 +1,6 @@
 """Ground truth in any of the layouts in which it is published."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,8 +13,8 @@ from wsol_core.core.errors import InputError, nearest
 from wsol_core.core.texts import read_json
 from wsol_core.data.images import MAX_PIXELS
 from wsol_core.data.index import TEST, read_annotations, read_index
-from wsol_core.data.paths import image_ids, is_inside
-from wsol_core.datasets.listing import VOID, DataParams, InstanceMask, Listing
+from wsol_core.data.paths import is_inside
+from wsol_core.datasets.listing import NAMED, VOID, DataParams, InstanceMask, Listing
 from wsol_core.datasets.readers import coco, cub
 from wsol_core.datasets.validate import SIDEWAYS
 from wsol_core.external import metadata_folder, voc_xml
@@ -41,27 +41,52 @@ class Truth:
         boxes: `image_id`, `label`, `x0, y0, x1, y1` (float32, half-open pixels), `difficult`; sorted by image.
         classes: class names.
         mask: from an image id to its foreground, uint8 `(H, W)`, 1 inside an object, 255 ignored; None without one.
-        image_numbers: ids by the numbers that COCO gives to images.
+        image_numbers: ids by the numbers, or texts, that COCO gives to images.
         class_numbers: positions in `classes` by the numbers that the layout gives to classes; empty where it has none.
         cut: how many boxes reached outside their image.
         left_out: boxes that are none, see `CheckedBoxes`.
-        elsewhere: ids of the layout's images in other splits; what is predicted for them is passed over.
+        elsewhere: ids of the layout's images in other splits, or not wanted; what is predicted for them is passed over.
+        not_predicted: how many images `only` has left out; None where all count.
     """
 
     images: pd.DataFrame
     boxes: pd.DataFrame
     classes: tuple[str, ...]
     mask: Callable[[str], Mask | None]
-    image_numbers: dict[int, str] = field(default_factory=dict)
-    class_numbers: dict[int, int] = field(default_factory=dict)
+    image_numbers: dict[int | str, str] = field(default_factory=dict)
+    class_numbers: dict[int | str, int] = field(default_factory=dict)
     cut: int = 0
     left_out: pd.DataFrame = field(default_factory=pd.DataFrame)
     elsewhere: frozenset[str] = frozenset()
+    not_predicted: int | None = None
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many objects were cut off, and left out."""
-        return {"objects_cut": self.cut, "objects_left_out": len(self.left_out)}
+        """How many objects were cut off, and left out; and how many images, where not all count."""
+        counts = {"objects_cut": self.cut, "objects_left_out": len(self.left_out)}
+        return counts if self.not_predicted is None else counts | {"images_left_out": self.not_predicted}
+
+    def only(self, predicted: Iterable[str]) -> "Truth":
+        """The truth of those of its images that are among `predicted`, by id; the others count for nothing.
+
+        Raises:
+            InputError: there is none.
+        """
+        wanted = set(predicted) - self.elsewhere
+        images = self.images[self.images["image_id"].isin(wanted)].reset_index(drop=True)
+        if not len(images):
+            raise InputError("--only-predicted: nothing is predicted for any image of the ground truth")
+        others = frozenset(self.images["image_id"]) - wanted
+        boxes = self.boxes[~self.boxes["image_id"].isin(others)].reset_index(drop=True)
+        left_out = self.left_out[~self.left_out["image_id"].isin(others)] if len(self.left_out) else self.left_out
+        return replace(
+            self,
+            images=images,
+            boxes=boxes,
+            left_out=left_out,
+            elsewhere=self.elsewhere | others,
+            not_predicted=len(others),
+        )
 
     @property
     def names(self) -> ImageNames:
@@ -77,9 +102,19 @@ class Truth:
         text = str(name)
         if text in self.classes and not isinstance(name, int):
             return self.classes.index(text)
-        if text.isdecimal() and int(text) in self.class_numbers:
-            return self.class_numbers[int(text)]
-        raise InputError(f"{place}: unknown class {text!r}{nearest(text, self.classes)}")
+        number = int(text) if text.isdecimal() else text
+        if number in self.class_numbers:
+            return self.class_numbers[number]
+        raise InputError(f"{place}: unknown class {text!r}{self._known_classes(text)}")
+
+    def _known_classes(self, text: str) -> str:
+        """What may have been meant: the nearest name, or the numbers that there are."""
+        numbers = list(map(str, self.class_numbers))
+        if not text.isdecimal() or not numbers:
+            return nearest(text, self.classes)
+        shown = ", ".join([*numbers[:NAMED], *(["..."] if len(numbers) > NAMED else [])])
+        why = "; numbers that count from 0 are positions in a detector's own list of classes" if text == "0" else ""
+        return f"; the ground truth numbers its classes {shown}{why}: give its numbers, or the names"
 
 
 def read_ground_truth(path: Path, mask_root: Path | None = None, split: str = TEST) -> Truth:
@@ -131,13 +166,12 @@ def _coco(path: Path) -> Truth:
     listing = coco.read(path.parent, params)
     content = read_json(path)
     try:
-        names = image_ids([image["file_name"].removeprefix("images/") for image in content["images"]])
         shapes = [(int(image["width"]), int(image["height"])) for image in content["images"]]
         if any(not 1 <= side <= LONGEST_SIDE for shape in shapes for side in shape):
             raise ValueError(f"a width or height outside 1 to {LONGEST_SIDE}")
-        sizes = pd.DataFrame(shapes, columns=["width", "height"]).assign(image_id=pd.Series(names, dtype=str))
-        numbers = dict(zip((int(image["id"]) for image in content["images"]), sizes["image_id"], strict=True))
-        classes = {int(each["id"]): listing.classes.index(each["name"]) for each in content["categories"]}
+        sizes = pd.DataFrame(shapes, columns=["width", "height"]).assign(image_id=listing.images["image_id"])
+        numbers = dict(zip((coco.plain_id(image["id"]) for image in content["images"]), sizes["image_id"], strict=True))
+        classes = {coco.plain_id(each["id"]): listing.classes.index(each["name"]) for each in content["categories"]}
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{path}: an image without id, file_name, width or height ({error!r})") from error
     if listing.problems:
@@ -192,8 +226,8 @@ def _metadata(root: Path, mask_root: Path) -> Truth:
 def _of_listing(
     listing: Listing,
     sizes: pd.DataFrame,
-    image_numbers: dict[int, str] | None = None,
-    class_numbers: dict[int, int] | None = None,
+    image_numbers: dict[int | str, str] | None = None,
+    class_numbers: dict[int | str, int] | None = None,
 ) -> Truth:
     """The truth of the images in `sizes` (`image_id`, `width`, `height`)."""
     images = listing.images[["image_id", "labels"]].drop_duplicates("image_id").merge(sizes, on="image_id")

@@ -6,6 +6,9 @@ from pathlib import PurePosixPath
 from wsol_core.core.errors import InputError
 from wsol_core.data.images import SUFFIXES
 
+SHOWN = 3
+"""Known names in a message about an unknown one."""
+
 
 def without_suffix(name: str) -> str:
     """`name` without the suffix of an image file, if it has one: `a/b.jpg` is `a/b`, `a/b.1` stays."""
@@ -24,7 +27,7 @@ class ImageNames:
         numbers: ids by number, where the ground truth has numbers.
     """
 
-    def __init__(self, image_ids: Iterable[str], numbers: Mapping[int, str] | None = None) -> None:
+    def __init__(self, image_ids: Iterable[str], numbers: Mapping[int | str, str] | None = None) -> None:
         self._ids = set(image_ids)
         self._numbers = dict(numbers or {})
         self._by_stem: dict[str, str | None] = {}
@@ -38,8 +41,9 @@ class ImageNames:
         for candidate in (text, without_suffix(text)):
             if candidate in self._ids:
                 return candidate
-        if text.isdecimal() and int(text) in self._numbers:
-            return self._numbers[int(text)]
+        number = int(text) if text.isdecimal() else text
+        if number in self._numbers:
+            return self._numbers[number]
         return self._by_stem.get(PurePosixPath(without_suffix(text)).name)
 
     def find_all(self, names: Iterable[object], place: object) -> list[str]:
@@ -52,8 +56,10 @@ class ImageNames:
         found = {name: self.find(name) for name in set(names)}
         unknown = sorted(str(name) for name, image_id in found.items() if image_id is None)
         if unknown:
+            known = self._numbers if unknown[0].isdecimal() and self._numbers else sorted(self._ids)
             raise InputError(
-                f"{place}: no ground truth for image {unknown[0]!r} ({len(unknown)} such); "
-                "names must be those of the ground truth's images"
+                f"{place}: no ground truth for image {unknown[0]!r} ({len(unknown)} such); names must be those of the "
+                f"ground truth's images: {', '.join(repr(each) for each in list(known)[:SHOWN])}"
+                f"{', ...' if len(known) > SHOWN else ''}"
             )
         return [str(found[name]) for name in names]

@@ -52,9 +52,10 @@ class ScoreMaps(Protocol):
 def open_maps(path: Path) -> Iterator[ScoreMaps]:
     """Open a folder of maps, or an HDF5 file of them.
 
-    - Folder: `NAME.npy`, 2-D, or `NAME.png`, grey of 1, 8 or 16 bits, its full scale meaning 1; of any size, in
-      subfolders if wanted. Nothing is unpickled, no link is followed out of the folder.
-    - HDF5: `maps (M, h, w)` and `image_id (M,)`, if wanted `label (M,)`: a map store of this project, or a plain file.
+    - Folder: `NAME.npy`, `(h, w)` or `(1, h, w)`, or `NAME.png`, grey of 1, 8 or 16 bits, its full scale meaning 1; of
+      any size, in subfolders if wanted. Nothing is unpickled, no link is followed out of the folder.
+    - HDF5: `maps (M, h, w)` or `(M, 1, h, w)`, and `image_id (M,)`, if wanted `label (M,)`: a map store of this
+      project, or a plain file.
 
     Raises:
         InputError: there is nothing of this kind, or an image has two maps.
@@ -87,11 +88,13 @@ def agnostic(maps: ScoreMaps, name: str, label: int | None) -> ScoreMap | None:
 
 
 def checked(raw: npt.NDArray[Any], place: object) -> ScoreMap:
-    """`raw` as float32, if it is a score map.
+    """`raw` as float32, if it is a score map; leading dimensions of one, as of a batch or a channel, go.
 
     Raises:
         InputError: it is not a 2-D array of numbers, empty, not finite, or outside [0, 1]; `place` is named.
     """
+    while raw.ndim > 2 and len(raw) == 1:
+        raw = raw[0]
     if raw.dtype.kind not in "fiub" or raw.ndim != 2 or raw.size == 0:
         raise InputError(f"{place}: a map must be numbers of shape (h, w), here {raw.dtype} of shape {raw.shape}")
     with np.errstate(over="ignore"):  # what is too large becomes infinite
@@ -161,7 +164,7 @@ class _FileMaps:
     def __init__(self, path: Path, file: h5py.File) -> None:
         self.place = path
         try:
-            self._maps = dataset(file, "maps", 3, "fiub")
+            self._maps = dataset(file, "maps", (3, 4), "fiub")
             ids, shape = dataset(file, "image_id", 1, "OSiu"), self._maps.shape
             names = (ids.asstr()[:] if h5py.check_string_dtype(ids.dtype) else ids[:].astype(str)).tolist()
             labels = dataset(file, "label", 1, "iu")[:].tolist() if "label" in file else [CLASS_AGNOSTIC] * len(names)

@@ -68,6 +68,20 @@ def evaluate_masks(
     return Outcome(f"segmentation of {len(truth)} images", figures, counts, notes, {"classes": table})
 
 
+def predicted_masks(
+    truth: LabelMasks, predicted: LabelMasks | None, seeds: LabelMasks | None, maps: ScoreMaps | None
+) -> LabelMasks:
+    """The true masks of the images for which a mask, seeds or a map are given.
+
+    Raises:
+        InputError: one of these belongs to no image.
+    """
+    names = ImageNames(truth.image_ids)
+    given = [(masks.image_ids, masks.root) for masks in (predicted, seeds) if masks is not None]
+    given += [] if maps is None else [(maps.names, maps.place)]
+    return truth.only({name for own, place in given for name in names.find_all(own, place)})
+
+
 def numbered_classes(truth: LabelMasks) -> tuple[str, ...]:
     """Class names where nobody gave any: the numbers from 0 to the greatest in the true masks."""
     greatest = BACKGROUND

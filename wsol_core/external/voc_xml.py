@@ -38,7 +38,8 @@ def read_set(path: Path) -> Described:
     Raises:
         InputError: a file is missing, damaged, or says no size.
     """
-    return _read(path.parents[2] / "Annotations", sorted(read_text(path).split()))
+    names = (line.strip() for line in read_text(path).splitlines())
+    return _read(path.parents[2] / "Annotations", sorted(filter(None, names)))
 
 
 def _read(folder: Path, names: list[str]) -> Described:

@@ -3,33 +3,36 @@
 from pathlib import Path
 
 from wsol_core.data.images import is_image_file
-from wsol_core.data.index import TEST, TRAIN_FULLSUP, TRAIN_WEAKSUP
+from wsol_core.data.index import SPLITS, TRAIN_WEAKSUP
 from wsol_core.data.paths import image_ids, walk
-from wsol_core.datasets.listing import NO_IMAGE, DataParams, Listing, Problem, annotated, listed, nothing_found
-
-SPLIT_FOLDERS = {
-    "train": TRAIN_WEAKSUP,
-    TRAIN_WEAKSUP: TRAIN_WEAKSUP,
-    "val": TRAIN_FULLSUP,
-    TRAIN_FULLSUP: TRAIN_FULLSUP,
-    "test": TEST,
-}
+from wsol_core.datasets.listing import (
+    NO_IMAGE,
+    SPLIT_NAMES,
+    DataParams,
+    Listing,
+    Problem,
+    annotated,
+    listed,
+    nothing_found,
+)
 
 
 def read(root: Path, params: DataParams) -> Listing:
     """List `root/CLASS/**/IMAGE`, or `root/{train,val,test}/CLASS/**/IMAGE` where there is a `root/train`.
 
-    `val` becomes `train-fullsup`. The image id is the path without suffix, or with it where two would have one id. What
-    is no image by name and by its first bytes is listed as such; images in no class's folder are reported as unlisted.
+    `val` (`valid`, `validation`) becomes `train-fullsup`. The image id is the path without suffix, or with it where two
+    would have one id. What is no image by name and by its first bytes is listed as such; images in no class's folder
+    are reported as unlisted.
 
     Raises:
         InputError: no class folder holds an image.
     """
-    splits = {name: split for name, split in SPLIT_FOLDERS.items() if (root / name).is_dir()}
+    folders = sorted(path.name for path in root.iterdir() if path.is_dir())
+    splits = {name: SPLIT_NAMES[name.lower()] for name in folders if name.lower() in SPLIT_NAMES}
     if TRAIN_WEAKSUP not in splits.values():
         splits = {"": TRAIN_WEAKSUP}
     rows, problems = [], []
-    for folder, split in splits.items():
+    for folder, split in sorted(splits.items(), key=lambda pair: SPLITS.index(pair[1])):
         depth = 1 if folder else 0
         for path in sorted(walk(root, folder, params.follow_links)):
             parts = path.split("/")

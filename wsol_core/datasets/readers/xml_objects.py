@@ -13,15 +13,17 @@ CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 class Objects(NamedTuple):
-    """Objects of one image, in the file's order: names, boxes `(N, 4)` and whether each is difficult; and its size.
+    """Objects of one image, in the file's order: names, boxes `(N, 4)` and whether each is difficult; size and picture.
 
-    A box whose corners are not all numbers is NaN. The size is width and height, pixels; None where none is given.
+    A box whose corners are not all numbers is NaN. The size is width and height, pixels; None where none is given. The
+    picture is the name of its file, without folders; "" where none is given.
     """
 
     names: list[str]
     boxes: Boxes
     difficult: list[bool]
     size: tuple[int, int] | None = None
+    picture: str = ""
 
     def rows(self) -> Iterator[tuple[str, Any, bool]]:
         """Name, box and whether it is difficult, of each object."""
@@ -53,7 +55,8 @@ def read_objects(path: Path) -> Objects | None:
         return None
     corners = [[_number(o.findtext(f"bndbox/{key}", "")) for key in CORNERS] for o in objects]
     difficult = [o.findtext("difficult", "0").strip() == "1" for o in objects]
-    return Objects(names, from_inclusive(corners), difficult, _size(root))
+    picture = root.findtext("filename", "").strip().replace("\\", "/").rpartition("/")[2]
+    return Objects(names, from_inclusive(corners), difficult, _size(root), picture)
 
 
 def _number(text: str) -> float:
