@@ -78,7 +78,8 @@ def predicted_masks(
     """
     names = ImageNames(truth.image_ids)
     given = [(masks.image_ids, masks.root) for masks in (predicted, seeds) if masks is not None]
-    given += [] if maps is None else [(maps.names, maps.place)]
+    if maps is not None:
+        given.append((list(maps.names), maps.place))
     return truth.only({name for own, place in given for name in names.find_all(own, place)})
 
 
