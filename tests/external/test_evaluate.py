@@ -353,13 +353,13 @@ def test_only_what_is_predicted_counts_where_that_is_asked(tmp_path, truth, maps
     assert (found["images"], found["images_without_prediction"], found["gt_known"]) == (2, 0, 1)
     assert found["images_left_out"] == 2
     boxes = coco_boxes(tmp_path / "b.json", [("a", 0, OBJECTS["a"], 0.9), ("c", 0, OBJECTS["c"], 0.9)])
-    words = ("detection", "--boxes", boxes, "--ground-truth", truth, "--baseline", boxes)
-    found = figures(*words, "--only-predicted", out=tmp_path / "m.json")
+    by_boxes = ("detection", "--boxes", boxes, "--ground-truth", truth, "--baseline", boxes)
+    found = figures(*by_boxes, "--only-predicted", out=tmp_path / "m.json")
     assert (found["images"], found["images_left_out"], found["objects"]) == (2, 2, 2)
     assert found["corloc_class_agnostic"] == 1
     (tmp_path / "none.json").write_text("[]")
-    words = ("detection", "--boxes", tmp_path / "none.json", "--ground-truth", truth, "--only-predicted")
-    assert "nothing is predicted" in refused(*words)
+    nothing = ("detection", "--boxes", tmp_path / "none.json", "--ground-truth", truth)
+    assert "nothing is predicted" in refused(*nothing, "--only-predicted")
 
 
 def test_class_scores_of_images_without_a_map_are_passed_over(tmp_path, truth, maps):
