@@ -242,7 +242,12 @@ def test_maps_that_lie_elsewhere_are_never_followed(tmp_path, kind):
             layout = h5py.VirtualLayout((1, 2, 2), "f8")
             layout[:] = h5py.VirtualSource("other.h5", "maps", (1, 2, 2))
             file.create_virtual_dataset("maps", layout)
-    with pytest.raises(InputError, match=r"maps is a link|maps lies in another file"), open_maps(tmp_path / "maps.h5"):
+    with (
+        pytest.raises(
+            InputError, match=r"no data set 'maps' in the file itself|the values of '/maps' lie in other files"
+        ),
+        open_maps(tmp_path / "maps.h5"),
+    ):
         pass
 
 

@@ -68,7 +68,8 @@ def atomic_path_of_many(path: Path) -> Iterator[Path]:
             yield temporary
             to_disk(temporary)
         except OSError as error:
-            error.filename = error.filename or str(path)
+            if error.errno is not None:  # the system's; others have a message of their own
+                error.filename = error.filename or str(path)
             raise
         if temporary.is_dir() and path.is_dir():
             _exchange(temporary, path, folder)
