@@ -239,7 +239,7 @@ THRESHOLD = '{"threshold": 0.5, "scale": "value", "calibrated_by": "constant"}'
 @pytest.mark.parametrize(
     "content",
     [
-        None, "", "{}", "[1]", '{"threshold": 0.5}', THRESHOLD.replace("0.5", "null"), THRESHOLD.replace("value", "no"),
+        None, "", "{}", "[1]", "[" * 100_000, '{"threshold": 0.5}', THRESHOLD.replace("0.5", "null"), THRESHOLD.replace("value", "no"),
         THRESHOLD.replace("0.5", "NaN"), THRESHOLD.replace("0.5", "7"), THRESHOLD.replace("0.5", "-0.1"),
     ],
 )  # fmt: skip
