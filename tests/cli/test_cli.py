@@ -100,7 +100,7 @@ def test_top_k_is_that_with_the_first_classifier() -> None:
     assert lines[5].startswith("| ddt | train-fullsup | - | 25.0 | - | - |")
     assert json.loads(run("results", "--json"))["localization"]["ddt"]["test"] == SEVEN | TOP
     Path("results/demo/classification/a.json").write_text("[")
-    assert "a.json: not valid JSON" in error("results")
+    assert "a.json: not JSON" in error("results")
 
 
 def test_intervals_of_older_results_are_read() -> None:
@@ -123,7 +123,9 @@ def test_without_annotations_results_say_so() -> None:
 
 def test_damaged_metrics_are_named() -> None:
     Path("results/demo/localization/ddt.json").write_text("{")
-    assert "ddt.json: not valid JSON" in error("results")
+    said = error("results")
+    assert "ddt.json: not JSON" in said
+    assert "run `make repro` again" in said
 
 
 @pytest.mark.parametrize("text", ["", "a: [", "preset: ../x"])

@@ -10,6 +10,7 @@ from typer.testing import CliRunner, Result
 from tests.commands import run
 from tests.external.test_evaluate import box_map
 from wsol_core.cli.app import app
+from wsol_core.core.scratch import MARKER
 from wsol_core.core.tables import print_table
 
 COMMANDS = (
@@ -135,6 +136,7 @@ def test_clean_removes_what_stopped_runs_left(tmp_path: Path, monkeypatch: pytes
     assert run("clean").stdout == "nothing to remove\n"
     left = tmp_path / "scratch" / f"train-a-{'0' * 32}"
     left.mkdir(parents=True)
+    (left / MARKER).touch()
     (tmp_path / "scratch/mine").mkdir()
     assert run("clean").stdout == f"removed {left}\n"
     assert [path.name for path in (tmp_path / "scratch").iterdir()] == ["mine"]

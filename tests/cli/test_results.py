@@ -107,6 +107,17 @@ def test_json_holds_the_figures_of_the_tables(tmp_path: Path) -> None:
     assert found["proposals"]["detection"]["fast"]["test"]["recall_100"] == 0.793
 
 
+@pytest.mark.parametrize("kind", ["localization", "heat_maps", "detection", "proposals", "classification"])
+@pytest.mark.parametrize("content", [[], 1, None, "text", {"test": []}, {"test": 1}])
+def test_figures_of_another_shape_are_one_line(tmp_path: Path, kind: str, content: Any) -> None:
+    save(tmp_path, "segmentation/sec")
+    path = tmp_path / f"results/demo/{kind}/bad.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"bad\.json: no figures by split; run `make repro` again$"):
+        read_results("demo", tmp_path)
+
+
 def test_the_page_of_a_preset_without_boxes(tmp_path: Path) -> None:
     save(tmp_path, "heat_maps/phases")
     page = tmp_path / "docs/results/demo.md"

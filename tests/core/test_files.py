@@ -1,8 +1,10 @@
+import errno
+import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from wsol_core.core.errors import InputError
-from wsol_core.core.files import atomic_path, read_table, write_csv, write_json, write_table
-from wsol_core.core.locks import lock
+from wsol_core.core.files import atomic_path, read_table, temporary_folder, write_csv, write_json, write_table
+from wsol_core.core.locks import Lock, lock
 
 TABLE = pd.DataFrame({"image_id": ["a", "b"], "score": np.array([0.5, 1], np.float32), "labels": [[1, 2], []]})
 
@@ -125,14 +127,64 @@ def test_what_a_killed_run_left_is_removed_also_under_this_process_number(tmp_pa
 def test_what_another_run_is_writing_stays(tmp_path: Path) -> None:
     left = tmp_path / ".x.99999999.tmp"
     left.mkdir()
-    with ExitStack() as stack:
-        descriptor = lock(left)
-        assert descriptor is not None
-        stack.callback(os.close, descriptor)
+    with lock(left) as state:
+        assert state is Lock.OURS
         write_json(tmp_path / "x", {})
         assert names(tmp_path) == [left.name, "x"]
     write_json(tmp_path / "x", {})
     assert names(tmp_path) == ["x"]
+
+
+@pytest.mark.parametrize("number", [errno.EBADF, errno.ENOLCK])
+def test_without_locks_nothing_is_taken_for_a_killed_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    left = [f".x.{each}.tmp" for each in (1, 2)]
+    (tmp_path / left[0]).mkdir()
+    (tmp_path / left[1]).touch()
+    write_json(tmp_path / "x", {})
+    assert names(tmp_path) == [*left, "x"]
+
+
+def test_a_leftover_that_cannot_be_removed_is_not_locked_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = tmp_path / ".x.1.tmp"
+    left.mkdir()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", refuse)
+        with atomic_path(tmp_path / "x") as temporary:
+            temporary.touch()
+            patch.undo()
+    with lock(left) as state:
+        assert state is Lock.OURS
+
+
+def test_a_temporary_folder_that_is_removed_before_it_is_locked_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Path] = []
+    mkdir = Path.mkdir
+
+    def meet_another_run(folder: Path) -> None:
+        mkdir(folder)
+        made.append(folder)
+        if len(made) == 1:
+            folder.rmdir()
+
+    monkeypatch.setattr(Path, "mkdir", meet_another_run)
+    with temporary_folder(tmp_path / "x") as folder:
+        assert folder == made[1]
+        assert folder.is_dir()
+    assert names(tmp_path) == []
 
 
 def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

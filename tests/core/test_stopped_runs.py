@@ -9,9 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from wsol_core.core.errors import InputError
-from wsol_core.core.scratch import NAME, clean, scratch_folder
-
 STAGE = """
 import os, sys, time
 from pathlib import Path
@@ -99,48 +96,3 @@ def test_a_second_run_is_refused_and_one_after_a_kill_is_not(folder: Path) -> No
     third.terminate()
     third.communicate(timeout=20)
     assert sorted(path.name for path in folder.iterdir()) == ["ready-1", "slow.py"]
-
-
-@pytest.fixture
-def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("WSOL_SCRATCH", str(tmp_path / "scratch"))
-    return tmp_path / "scratch"
-
-
-def leave(scratch: Path, name: str, days: float) -> Path:
-    folder = scratch / name
-    folder.mkdir(parents=True)
-    (folder / "part").touch()
-    then = time.time() - days * 86400
-    for path in (folder / "part", folder):
-        os.utime(path, (then, then))
-    return folder
-
-
-def test_scratch_goes_by_age_and_by_command_but_nothing_else_does(scratch: Path) -> None:
-    digest = "0123456789abcdef" * 2
-    old, new = leave(scratch, f"train-a-{digest}", 31), leave(scratch, f"train-b-{digest}", 29)
-    mine = leave(scratch, "mine", 99)
-    with scratch_folder("s", {}, []) as own:
-        assert NAME.fullmatch(own.name)
-        assert not old.exists()
-        assert clean() == [new]
-        assert own.exists()
-    assert clean() == []
-    assert list(scratch.iterdir()) == [mine]
-
-
-def test_two_runs_never_share_a_scratch_folder(scratch: Path) -> None:
-    with scratch_folder("s", {}, []), pytest.raises(InputError, match="another run of s"), scratch_folder("s", {}, []):
-        pass
-    assert not list(scratch.iterdir())
-
-
-@pytest.mark.usefixtures("scratch")
-def test_a_file_in_place_of_a_scratch_folder_is_discarded(capsys: pytest.CaptureFixture[str]) -> None:
-    with scratch_folder("s", {}, []) as folder:
-        pass
-    folder.write_text("")
-    with scratch_folder("s", {}, []) as again:
-        assert again.is_dir()
-    assert capsys.readouterr().err == f"warning: {folder}: not a folder; it is computed again\n"

@@ -64,6 +64,10 @@ def test_json_with_whole_surrogate_pairs_is_read(tmp_path: Path) -> None:
         ("a: &a [*a]", "aliases stand for"),
         ("a: " + "9" * 5000, "not valid YAML"),
         ("a: !!timestamp x", "not valid YAML"),
+        ("a: !!bool x", "not valid YAML"),
+        ("a: !!int ''", "not valid YAML"),
+        ("a: !!float ''", "not valid YAML"),
+        ("a: *b", "not valid YAML"),
         ("a: !!python/object:os.system x", "not valid YAML"),
         ("a: [", "not valid YAML"),
     ],
@@ -81,4 +85,10 @@ def test_yaml_that_is_read(tmp_path: Path) -> None:
     content = read_yaml(tmp_path / "a.yaml")
     assert content["other"] == {"a": 1, "b": 2}
     assert content["list"] == [[1]] * 600
+    deep = parse_yaml("a: &a 1\nb: " + "[" * 499 + "*a" + "]" * 499, "a.yaml")["b"]
+    for _ in range(499):
+        (deep,) = deep
+    assert deep == 1
+    merged = "a: &a {x: 1}\nb: " + "{<<: " * 498 + "*a" + "}" * 498
+    assert parse_yaml(merged, "a.yaml")["b"] == {"x": 1}
     assert parse_yaml("", "a.yaml") is None

@@ -191,10 +191,21 @@ def test_a_file_that_is_no_store_is_refused(tmp_path: Path) -> None:
         ProposalFeatureStore(path)
     with h5py.File(path, "w") as file:
         file["features"], file["image_id"], file["count"] = np.zeros((3, 2)), ["a", "b"], [2, 2]
-    with pytest.raises(InputError, match="3 rows for 4 proposals"):
+    with pytest.raises(InputError, match="3 rows for 4 proposals") as caught:
         ProposalFeatureStore(path)
+    with h5py.File(path, "w"):  # closed, also while the error is kept
+        assert caught.value.__traceback__
     with pytest.raises(InputError, match="not a readable store of proposal features"):
         ProposalFeatureStore(tmp_path / "missing.h5")
+
+
+def test_a_fault_that_hdf5_has_no_class_for_is_one_line(stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("wrong B-tree signature")
+
+    monkeypatch.setattr("wsol_core.detection.proposal_features.texts", fail)
+    with pytest.raises(InputError, match=r"not a readable store of proposal features \(wrong B-tree signature\)"):
+        ProposalFeatureStore(stored)
 
 
 # The detector

@@ -476,10 +476,12 @@ def test_coco_proposals(index: ImageIndex, tmp_path: Path, layout: str, scored: 
     assert boxes_of_first(table) == (BY_SCORE if scored else ONE.tolist())
 
 
-@pytest.mark.parametrize("content", ["[", '{"a": 1}', '[{"image_id": 1}]', '[{"image_id": "p000", "bbox": [1, 2]}]'])
+@pytest.mark.parametrize(
+    "content", ["[", "[" * 100_000, '{"a": 1}', '[{"image_id": 1}]', '[{"image_id": "p000", "bbox": [1, 2]}]']
+)
 def test_json_of_another_layout_is_refused_in_one_line(index: ImageIndex, tmp_path: Path, content: str) -> None:
     (tmp_path / "p.json").write_text(content)
-    with pytest.raises(InputError, match=r"p\.json: not a readable file of proposals") as caught:
+    with pytest.raises(InputError, match=r"p\.json: (not JSON|nested|not a readable file of proposals)") as caught:
         read(tmp_path / "p.json", index, "xywh")
     assert "\n" not in str(caught.value)
 

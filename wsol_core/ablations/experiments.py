@@ -55,7 +55,7 @@ def find_experiment(name: str, commit: str) -> str | None:
     return next(iter(_references(name, f"{commit[:2]}/{commit[2:]}*")), None)
 
 
-def read_json(reference: str, path: str) -> dict[str, Any]:
+def read_result(reference: str, path: str) -> dict[str, Any]:
     """A JSON file that Git holds."""
     content: dict[str, Any] = json.loads(git("show", f"{reference}:{path}"))
     return content

@@ -13,7 +13,7 @@ import pandas as pd
 import yaml
 
 from wsol_core.ablations.definition import Row, Table
-from wsol_core.ablations.experiments import git, log_of, read_json, run_experiment
+from wsol_core.ablations.experiments import git, log_of, read_result, run_experiment
 from wsol_core.ablations.overrides import Overrides, apply, description, words
 from wsol_core.configuration.expand import expand
 from wsol_core.configuration.parameters import typed
@@ -156,7 +156,7 @@ def _run(run: Run, values: Mapping[str, Any], environment: Mapping[str, str]) ->
 
 
 def _figures(table: Table, row: Row, reference: str, keys: Mapping[str, Any]) -> pd.DataFrame:
-    figures = table.read_figures(row, lambda path: read_json(reference, f"results/{table.preset}/{path}"))
+    figures = table.read_figures(row, lambda path: read_result(reference, f"results/{table.preset}/{path}"))
     if not figures:
         raise InputError("no figures: the data set has no annotations, or the method nothing to hold against them")
     own = {"row": row.name, "overrides": description(table.overrides(row)), **keys}

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from wsol_core.ablations.pages import rewrite
 from wsol_core.core.errors import InputError
+from wsol_core.core.texts import read_json
 
 TOP = ("top1_loc", "top5_loc")
 FIGURES = ("gt_known", "gt_known_fullsup", "gt_known_oracle", "centre_box", "threshold", *TOP, "calibrated_by")
@@ -78,10 +79,18 @@ def _read_folder(folder: Path) -> dict[str, Any]:
     results = {}
     for path in sorted(folder.glob("*.json")):
         try:
-            results[path.stem] = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise InputError(f"{path}: not valid JSON; run `make repro` again") from error
+            content = read_json(path)
+        except InputError as error:
+            raise InputError(f"{error}; run `make repro` again") from error
+        if not _are_figures(content, 3 if folder.name == "proposals" else 2):
+            raise InputError(f"{path}: no figures by split; run `make repro` again")
+        results[path.stem] = content
     return results
+
+
+def _are_figures(content: Any, levels: int) -> bool:
+    """Whether they are mappings down to so many levels; the last are those of splits."""
+    return not levels or (isinstance(content, dict) and all(_are_figures(own, levels - 1) for own in content.values()))
 
 
 def as_json(results: Results, segmentation: str) -> str:

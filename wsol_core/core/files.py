@@ -5,9 +5,10 @@ import io
 import json
 import os
 import re
+import secrets
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from wsol_core.core.errors import InputError
-from wsol_core.core.locks import lock
+from wsol_core.core.locks import Lock, lock
 
 
 def _is_text(found: pa.DataType) -> bool:
@@ -51,7 +52,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     removed first.
 
     Raises:
-        OSError: it could not be written (a full disk), or another process writes it.
+        OSError: it could not be written (a full disk).
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(path.parent, [path.name])
@@ -79,27 +80,28 @@ def atomic_path_of_many(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def temporary_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder `.NAME.PID.tmp` beside `path`; it is removed at the end.
+    """Yield an empty folder `.NAME.NUMBER.tmp` beside `path`, of a random number; it is removed at the end.
 
-    It is locked, which tells it from one that a killed run left, also where process numbers come again.
-
-    Raises:
-        OSError: another process has it.
+    It is locked, which tells it from one that a killed run left.
     """
-    folder = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    _remove_if_left(folder)
-    folder.mkdir()
-    descriptor = lock(folder)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        if descriptor is not None:
-            os.close(descriptor)
+    with ExitStack() as stack:
+        state = Lock.TAKEN
+        while state is Lock.TAKEN:  # another run may take it for a killed run's before it is locked
+            folder = path.with_name(f".{path.name}.{secrets.randbelow(10**7)}.tmp")
+            with suppress(FileExistsError):
+                folder.mkdir()
+                state = stack.enter_context(lock(folder))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def remove_leftovers(folder: Path, names: Collection[str]) -> None:
-    """Remove what killed runs left in a folder of files or folders of these names; what is being written stays."""
+    """Remove what killed runs left in a folder of files or folders of these names; what is being written stays.
+
+    Without locks nothing tells the one from the other, and all stays.
+    """
     for path in folder.iterdir():
         found = LEFTOVER.fullmatch(path.name)
         if found and found[1] in names:
@@ -107,12 +109,9 @@ def remove_leftovers(folder: Path, names: Collection[str]) -> None:
 
 
 def _remove_if_left(path: Path) -> None:
-    with suppress(OSError):
-        descriptor = None if path.is_symlink() else lock(path)
-        if descriptor is None:
-            return
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-        os.close(descriptor)
+    with suppress(OSError), lock(path) as state:  # a link is not opened
+        if state is Lock.OURS:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def to_disk(path: Path) -> None:

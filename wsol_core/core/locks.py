@@ -1,13 +1,14 @@
 """Locks that end with their process, however it ends: what is locked is in use, what is not is a killed run's.
 
 They are the operating system's (`flock`), so no process number can be mistaken for another one's. A file system
-without such locks has none: there runs do not see one another.
+without such locks has none: there runs do not see one another, and nothing is taken for a killed run's.
 """
 
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from enum import Enum
 from pathlib import Path
 
 
@@ -15,31 +16,49 @@ class InUseError(OSError):
     """Another process has the lock: the message names it."""
 
 
-def lock(path: Path) -> int | None:
-    """Lock a file or folder that exists, until its descriptor is closed.
+class Lock(Enum):
+    """What came of an attempt to lock."""
 
-    Returns:
-        The descriptor; None if somebody else has the lock, or removed the file meanwhile.
+    OURS = "ours"
+    """Nobody else has it until the block ends."""
+    TAKEN = "taken"
+    """Somebody else has it, or removed the file meanwhile."""
+    UNSUPPORTED = "unsupported"
+    """The file system has no such locks: somebody else may use the file."""
+
+
+@contextmanager
+def lock(path: Path) -> Iterator[Lock]:
+    """Lock a file or folder until the block ends, if nobody else has it; what is missing is `TAKEN`.
+
+    Files are opened for writing, without which NFS locks none. Folders cannot be, so NFS has no locks of folders.
 
     Raises:
         OSError: it cannot be opened.
     """
+    flags = os.O_RDONLY if path.is_dir() else os.O_RDWR
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
-        return None
+        yield Lock.TAKEN
+        return
+    try:
+        yield _lock(descriptor, path)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, path: Path) -> Lock:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        os.close(descriptor)
-        return None
-    except OSError:  # no locks on this file system
-        return descriptor
+        return Lock.TAKEN
+    except OSError:
+        return Lock.UNSUPPORTED
     with suppress(FileNotFoundError):
         if os.path.samestat(os.fstat(descriptor), path.lstat()):
-            return descriptor
-    os.close(descriptor)
-    return None
+            return Lock.OURS
+    return Lock.TAKEN
 
 
 @contextmanager
@@ -49,19 +68,19 @@ def only_run(path: Path, name: str) -> Iterator[None]:
     Raises:
         InUseError: another process holds it.
     """
-    descriptor = None
-    while descriptor is None:
-        path.touch()
-        descriptor = lock(path)
-        if descriptor is None and (holder := _holder(path)):
-            raise InUseError(f"{name}: runs already, as process {holder}; wait for its end, or stop it")
-    try:
-        path.write_text(str(os.getpid()), encoding="ascii")
-        yield
-    finally:
-        with suppress(OSError):
-            path.unlink()
-        os.close(descriptor)
+    with ExitStack() as stack:
+        state = Lock.TAKEN
+        while state is Lock.TAKEN:
+            path.touch()
+            state = stack.enter_context(lock(path))
+            if state is Lock.TAKEN and (holder := _holder(path)):
+                raise InUseError(f"{name}: runs already, as process {holder}; wait for its end, or stop it")
+        try:
+            path.write_text(str(os.getpid()), encoding="ascii")
+            yield
+        finally:
+            with suppress(OSError):
+                path.unlink()
 
 
 def _holder(path: Path) -> str:

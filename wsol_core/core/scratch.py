@@ -11,17 +11,19 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from wsol_core.core.errors import InputError
-from wsol_core.core.locks import lock
+from wsol_core.core.locks import Lock, lock
 from wsol_core.core.params import Block
 
 PROJECT = Path(__file__).resolve().parents[2]
 READ_WHOLE = 1 << 26
 NAME = re.compile(r".+-[0-9a-f]{32}")
-"""Of scratch folders; what is named otherwise beside them is not ours."""
+"""Of scratch folders."""
+MARKER = ".wsol-scratch"
+"""A file in each of them, locked while it is in use; a folder without it is not ours, whatever its name."""
 KEPT_DAYS = 30
 """After its last change, until the next run of any stage removes a folder."""
 
@@ -52,15 +54,19 @@ def scratch_folder(
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         discard(folder, "not a folder")
     clean(KEPT_DAYS)
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = lock(folder)
-    if descriptor is None:
-        raise InputError(f"{folder}: another run of {stage} goes on there; wait for its end, or stop it")
-    try:
+    marker = folder / MARKER
+    with ExitStack() as stack:
+        state = Lock.TAKEN
+        while state is Lock.TAKEN:
+            with suppress(FileNotFoundError):  # `wsol clean` may remove it before it is locked
+                folder.mkdir(parents=True, exist_ok=True)
+                marker.touch()
+                state = stack.enter_context(lock(marker))
+            if state is Lock.TAKEN and marker.exists():
+                raise InputError(f"{folder}: another run of {stage} goes on there; wait for its end, or stop it")
         yield folder
         shutil.rmtree(folder, ignore_errors=True)
-    finally:
-        os.close(descriptor)
+    _remove_empty(folder)
 
 
 def place() -> Path:
@@ -69,19 +75,33 @@ def place() -> Path:
 
 
 def clean(days: float = 0) -> list[Path]:
-    """Remove the scratch folders that are not in use and were last changed `days` ago or before; returns them."""
+    """Remove the scratch folders that are not in use and were last changed `days` ago or before; returns them.
+
+    What has no `MARKER`, what cannot be removed, and everything where the file system has no locks, stays.
+    """
     removed = []
     for folder in sorted(place().glob("*")):
-        if not NAME.fullmatch(folder.name) or folder.is_symlink() or not folder.is_dir():
-            continue
-        with suppress(FileNotFoundError):
-            latest = max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
-            descriptor = lock(folder) if latest <= time.time() - days * 86400 else None
-            if descriptor is not None:
-                shutil.rmtree(folder)
-                os.close(descriptor)
+        marker = folder / MARKER
+        with suppress(OSError):
+            if not NAME.fullmatch(folder.name) or folder.is_symlink() or not marker.is_file():
+                continue
+            latest = max(path.lstat().st_mtime for path in (folder, *folder.rglob("*")))
+            if latest > time.time() - days * 86400:
+                continue
+            with lock(marker) as state:
+                if state is not Lock.OURS:
+                    continue
+                shutil.rmtree(folder, ignore_errors=True)
+            _remove_empty(folder)
+            if not folder.exists():
                 removed.append(folder)
     return removed
+
+
+def _remove_empty(folder: Path) -> None:
+    """Remove a folder that its marker kept while that was open, as on NFS."""
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def discard(path: Path, reason: object) -> None:

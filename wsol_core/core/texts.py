@@ -73,33 +73,34 @@ def read_yaml(path: Path) -> Any:
 def parse_yaml(text: str, name: object) -> Any:
     """The same of a text that messages call `name`."""
     try:
-        _refuse_deep(text, name)
-        loader = SAFE_LOADER(text)
-        node = loader.get_single_node()
-        if "*" in text and _values(node, {}) > MAX_VALUES:
-            raise InputError(f"{name}: its aliases stand for more than {MAX_VALUES} values; write them out")
-        return None if node is None else loader.construct_document(node)
-    except (yaml.YAMLError, ValueError, AttributeError) as error:  # the last two by the loader's constructors
+        _refuse_unbounded(text, name)
+        return yaml.load(text, SAFE_LOADER)
+    except (yaml.YAMLError, ValueError, AttributeError, LookupError) as error:  # but for the first, by constructors
         raise InputError(f"{name}: not valid YAML ({error})") from error
 
 
-def _refuse_deep(text: str, name: object) -> None:
-    longest = max(map(len, text.splitlines()), default=0)
-    if text.count("[") + text.count("{") + longest <= MAX_NESTING:  # a block level takes a column, a flow level a brace
-        return
-    depth = 0
+def _refuse_unbounded(text: str, name: object) -> None:
+    """Refuse what is nested too deeply or, with aliases written out, holds too many values: event by event."""
+    aliased, longest = "*" in text, max(map(len, text.splitlines()), default=0)
+    if not aliased and text.count("[") + text.count("{") + longest <= MAX_NESTING:
+        return  # a block level takes a column, a flow level a brace
+    values = 0.0
+    opened: list[tuple[str | None, float]] = []
+    sizes: dict[str | None, float] = {}
     for event in yaml.parse(text, SAFE_LOADER):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > MAX_NESTING:
+        if isinstance(event, yaml.CollectionStartEvent):
+            opened.append((event.anchor, values))
+            sizes[event.anchor] = float("inf")  # until it ends, so for an alias of itself
+            values += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = opened.pop()
+            sizes[anchor] = values - before
+        elif isinstance(event, yaml.ScalarEvent):
+            sizes[event.anchor] = 1
+            values += 1
+        elif isinstance(event, yaml.AliasEvent):
+            values += sizes.get(event.anchor, 0)  # the loader names one that stands for nothing
+        if len(opened) > MAX_NESTING:
             raise InputError(f"{name}: nested more than {MAX_NESTING} levels deep")
-
-
-def _values(node: Any, known: dict[int, float]) -> float:
-    """How many values a node stands for with aliases written out; each node is counted once."""
-    if not isinstance(node, yaml.CollectionNode):
-        return 1
-    if id(node) not in known:
-        known[id(node)] = float("inf")  # stands while it is counted, so for an alias of itself
-        parts = [each for pair in node.value for each in pair] if isinstance(node, yaml.MappingNode) else node.value
-        known[id(node)] = 1 + sum(_values(part, known) for part in parts)
-    return known[id(node)]
+        if aliased and values > MAX_VALUES:
+            raise InputError(f"{name}: its aliases stand for more than {MAX_VALUES} values; write them out")

@@ -1,6 +1,5 @@
 """The demo's contact sheet: `python -m wsol_core.datasets.demo_sheet` writes `docs/pictures/demo.jpg`."""
 
-import json
 from pathlib import Path
 
 import cv2
@@ -8,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wsol_core.core.errors import InputError, run_stage
+from wsol_core.core.texts import read_json
 from wsol_core.core.written_files import output_file
 from wsol_core.datasets.composition import read_picture
 
@@ -51,7 +51,7 @@ def _tiles(folder: Path, split: str, skip: int, number: int, height: int) -> lis
     file = folder / f"{split}.json"
     if not file.exists():
         raise InputError(f"{file}: missing; run `dvc repro render_demo`")
-    content = json.loads(file.read_text(encoding="utf-8"))
+    content = read_json(file)
     images = content["images"][skip : skip + number]
     if len(images) < number:
         raise InputError(f"{file}: has {len(content['images'])} images; the sheet needs {skip + number}")

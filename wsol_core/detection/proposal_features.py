@@ -11,6 +11,7 @@ index's order and in the order of their table; `image_id (N,)` and `count (N,)`.
 import math
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack
 from itertools import accumulate
 from pathlib import Path
 
@@ -185,18 +186,23 @@ class ProposalFeatureStore:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        try:
-            self._file = h5py.File(path, "r")
-            self._table = dataset(self._file, "features", 2, "f")
-            ids, counts = texts(self._file, "image_id"), dataset(self._file, "count", 1, "i")[:].tolist()
-            rows, self.width = self._table.shape
-            ends = list(accumulate(counts))
-            self._place = {name: (end - count, end) for name, count, end in zip(ids, counts, ends, strict=True)}
-            if sum(counts) != rows or min(counts, default=0) < 0:
-                raise ValueError(f"{rows} rows for {sum(counts)} proposals")
-        except (OSError, KeyError, ValueError, TypeError, AttributeError, MemoryError) as error:
-            reason = f"not a readable store of proposal features ({error})"
-            raise InputError(f"{path}: {reason}; run the stage that makes it again") from error
+        with ExitStack() as stack:
+            try:
+                self._file = stack.enter_context(h5py.File(path, "r"))
+                self._read_header()
+            except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, MemoryError) as error:
+                reason = f"not a readable store of proposal features ({error})"
+                raise InputError(f"{path}: {reason}; run the stage that makes it again") from error
+            stack.pop_all()
+
+    def _read_header(self) -> None:
+        self._table = dataset(self._file, "features", 2, "f")
+        ids, counts = texts(self._file, "image_id"), dataset(self._file, "count", 1, "i")[:].tolist()
+        rows, self.width = self._table.shape
+        ends = list(accumulate(counts))
+        self._place = {name: (end - count, end) for name, count, end in zip(ids, counts, ends, strict=True)}
+        if sum(counts) != rows or min(counts, default=0) < 0:
+            raise ValueError(f"{rows} rows for {sum(counts)} proposals")
 
     def find(self, image_id: str, count: int) -> Features:
         """Those of an image's first `count` proposals with an area, `(count, D)`.

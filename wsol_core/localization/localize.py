@@ -1,6 +1,5 @@
 """Maps to boxes: those of each map at the chosen threshold, and the IoU of the boxes at many thresholds."""
 
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from wsol_core.core.map_store import CLASS_AGNOSTIC, MapStore
 from wsol_core.core.parallel import in_threads
 from wsol_core.core.params import Block
 from wsol_core.core.regions import OtsuScale, Scale, boxes_at_thresholds, is_otsu, map_box, map_boxes, rescale, upsample
+from wsol_core.core.texts import read_json
 from wsol_core.data.index import ImageIndex
 from wsol_core.metrics.localization import GroundTruth, best_iou
 
@@ -159,7 +159,7 @@ def read_calibration(path: Path) -> Threshold:
         InputError: the file is missing or holds no threshold.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path, "its text")
         return _THRESHOLD.validate_python({
             "value": found["threshold"], "scale": found["scale"], "calibrated_by": found["calibrated_by"]
         })  # fmt: skip

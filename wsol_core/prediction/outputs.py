@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from wsol_core.core.errors import InputError
+from wsol_core.core.texts import read_json
 from wsol_core.core.written_files import WrittenFiles
 from wsol_core.data.images import Picture, decode
 from wsol_core.prediction.predictor import Prediction, Predictor, Seen
@@ -152,7 +153,7 @@ def _names(source: Source) -> tuple[str, str, str]:
 def _read(path: Path) -> Record:
     """A JSON object, empty where the file is missing or damaged."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = read_json(path)
+    except (OSError, InputError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -1,6 +1,5 @@
 """Ready-made proposals of others, from `.mat`, `.npz` and COCO's `.json` files. Nothing is unpickled."""
 
-import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from wsol_core.core.boxes import Boxes, from_inclusive, from_xywh
 from wsol_core.core.errors import InputError
 from wsol_core.core.hdf5 import own
 from wsol_core.core.params import Block
+from wsol_core.core.texts import read_json
 from wsol_core.data.index import ImageIndex
 from wsol_core.proposals.selection import distinct, join, proposal_rows
 
@@ -98,6 +98,8 @@ def _read(file: Path) -> Iterator[Named]:
         raise InputError(f"{file}: proposals are read from .mat, .npz and .json files")
     try:
         yield from reader(file)
+    except InputError:
+        raise
     except Exception as error:  # a broken file can raise anything inside a parser
         raise InputError(f"{file}: not a readable file of proposals ({type(error).__name__}: {error})") from error
 
@@ -163,7 +165,7 @@ def _read_npz(file: Path) -> Iterator[Named]:
 
 
 def _read_json(file: Path) -> Iterator[Named]:
-    content = json.loads(file.read_text(encoding="utf-8"))
+    content = read_json(file)
     rows, images = (content["annotations"], content["images"]) if isinstance(content, dict) else (content, [])
     stems = {image["id"]: Path(image["file_name"]).stem for image in images}
     ids = np.array([str(stems.get(row["image_id"], row["image_id"])) for row in rows], dtype=str)
