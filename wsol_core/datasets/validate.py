@@ -11,7 +11,7 @@ import pandas as pd
 from wsol_core.core.boxes import BOX_COLUMNS, turn
 from wsol_core.core.errors import InputError
 from wsol_core.core.files import write_csv
-from wsol_core.data.images import is_image_file, stored_orientation
+from wsol_core.data.images import SIDEWAYS, is_image_file, stored_orientation
 from wsol_core.data.paths import LINKED_OUT, image_id, is_folder, is_inside, leaves_root, passed_over, walk
 from wsol_core.datasets.listing import (
     DUPLICATE,
@@ -39,8 +39,6 @@ KEPT = (UNLISTED, NO_IMAGE, NO_SUCH_FOLDER, OTHER_SIZE, BOX_OVERHANG, *BAD_BOXES
 """Reasons that are listed, but leave an image in."""
 
 TOLERANCE = 1.001
-SIDEWAYS = (5, 6, 7, 8)
-"""EXIF orientations that swap width and height."""
 
 
 def check_listing(root: Path, listing: Listing, follow_links: bool = False) -> list[Problem]:
