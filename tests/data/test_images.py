@@ -12,7 +12,7 @@ from PIL import Image, ImageFile, PngImagePlugin
 
 from wsol_core.core.errors import InputError
 from wsol_core.data import images
-from wsol_core.data.images import decode, decode_squashed, inspect
+from wsol_core.data.images import decode, decode_squashed, displayed_size, inspect
 
 GRADIENT = np.stack(np.meshgrid(np.arange(0, 240, 40), np.arange(0, 250, 50)), axis=-1).astype(np.uint8)
 COLOURS = np.concatenate([GRADIENT, np.full((5, 6, 1), 77, np.uint8)], axis=2)
@@ -50,7 +50,7 @@ def test_exif_orientation(tmp_path: Path, orientation: int, expected: np.ndarray
     exif[0x0112] = orientation
     path = save(tmp_path / f"a.{suffix}", Image.fromarray(COLOURS), exif=exif)
     np.testing.assert_array_equal(decode(path), expected)
-    assert inspect(path)[:2] == (expected.shape[1], expected.shape[0])
+    assert inspect(path)[:2] == displayed_size(path) == (expected.shape[1], expected.shape[0])
 
 
 def test_rotated_jpeg_is_squashed_upright(tmp_path: Path) -> None:
@@ -295,6 +295,15 @@ def test_a_real_bomb_is_an_error_between_the_library_s_warning_and_its_error(tmp
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         assert inspect(path).problem == "larger than max_pixels"
+        assert displayed_size(path) == (side, side)
+
+
+@pytest.mark.parametrize(("content", "reason"), [(b"", "zero bytes"), (b"404", "not an image"), (None, "missing")])
+def test_what_is_no_image_has_no_size(tmp_path: Path, content: bytes | None, reason: str) -> None:
+    if content is not None:
+        (tmp_path / "a.jpg").write_bytes(content)
+    with pytest.raises(InputError, match=rf"a\.jpg: not a readable image \({reason}\)"):
+        displayed_size(tmp_path / "a.jpg")
 
 
 def test_global_state_of_the_library_is_left_alone(tmp_path: Path) -> None:

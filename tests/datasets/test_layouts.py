@@ -9,6 +9,7 @@ from PIL import Image
 
 from tests.datasets.test_readers import CUB, boxes, coco, png, read, rows, write, xml
 from wsol_core.core.errors import InputError
+from wsol_core.datasets.listing import Problem
 from wsol_core.datasets.validate import check_listing
 
 
@@ -182,6 +183,37 @@ def test_csv_of_other_separators(tmp_path: Path, separator: str, half: str) -> N
     assert boxes(listing) == [[0, 1, 2.5, 3]]
 
 
+def test_csv_rows_that_end_in_a_separator(tmp_path: Path) -> None:
+    header = "image,split,class,x1,y1,x2,y2\n"
+    write(tmp_path, {"boxes.csv": f"{header}a.jpg,train,owl,0,1,2,3,\nb.jpg,train,owl,4,5,6,7,\n"})
+    listing = read(tmp_path, "csv")
+    assert listing.images["image_id"].tolist() == ["a", "b"]
+    assert boxes(listing) == [[0, 1, 2, 3], [4, 5, 6, 7]]
+
+
+def test_csv_splits_in_letters_of_any_size(tmp_path: Path) -> None:
+    header = "image,split,class,x1,y1,x2,y2\n"
+    write(tmp_path, {"boxes.csv": f"{header}a.jpg,Train,owl,0,1,2,3\nb.jpg,TEST,owl,4,5,6,7\n"})
+    assert read(tmp_path, "csv").images["split"].tolist() == ["train-weaksup", "test"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("\n\na.jpg,train,owl,0,1,2,3\n\nb.jpg,other,owl,0,1,2,3\n", "line 6: 'other': is no split"),
+        ('a.jpg,train,"great\nowl",0,1,2,3\nb.jpg,other,owl,0,1,2,3\n', "line 4: 'other': is no split"),
+        ("a.jpg,train,owl,0,1,2,3,\nb.jpg,train,owl,0,1,2,3,4\n", "line 3: more cells than columns"),
+        ("a.jpg,train,owl,0,1,2,3\nb.jpg,train,owl,0\n", "line 3: 'b.jpg': a box needs all"),
+        ("a.jpg,train,owl,0,1,2,3\n,train,owl,0,1,2,3\n", "line 3: '': names no image"),
+        ("a.jpg,train,owl,0,1,2,3\n  ,train,owl,0,1,2,3\n", "line 3: '  ': names no image"),
+    ],
+)
+def test_csv_faults_name_their_lines(tmp_path: Path, lines: str, message: str) -> None:
+    write(tmp_path, {"boxes.csv": f"image,split,class,x1,y1,x2,y2\n{lines}"})
+    with pytest.raises(InputError, match=message):
+        read(tmp_path, "csv")
+
+
 def test_cub_names_with_spaces(tmp_path: Path) -> None:
     write(tmp_path, CUB | {"images.txt": "1 1.Black owl/my a.jpg\n", "classes.txt": "1 1.Black owl\n"})
     listing = read(tmp_path, "cub")
@@ -280,6 +312,16 @@ def test_yolo_labels_that_are_malformed(tmp_path: Path, line: str) -> None:
     write(tmp_path, {"data.yaml": f"{DESCRIPTION}train: images\n", "labels/a.txt": line})
     image(tmp_path / "images/a.png")
     assert read(tmp_path, "yolo").problems == (("a", "images/a.png", "unreadable labels"),)
+
+
+def test_yolo_labels_of_another_encoding(tmp_path: Path) -> None:
+    write(tmp_path, {"data.yaml": f"{DESCRIPTION}train: images\n", "labels/b.txt": BOX})
+    (tmp_path / "labels/a.txt").write_bytes(BOX.encode("utf-16"))
+    for name in "ab":
+        image(tmp_path / f"images/{name}.png")
+    listing = read(tmp_path, "yolo")
+    assert listing.problems == (Problem("a", "images/a.png", "unreadable labels"),)
+    assert listing.annotations["image_id"].tolist() == ["b"]
 
 
 def test_yolo_class_out_of_range_and_missing_things(tmp_path: Path) -> None:

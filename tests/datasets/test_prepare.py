@@ -1,5 +1,6 @@
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from wsol_core.core.errors import InputError
 from wsol_core.data.images import decode
 from wsol_core.data.index import read_annotations, read_index
 from wsol_core.data.paths import is_inside
-from wsol_core.datasets.listing import DataParams
+from wsol_core.datasets.listing import DataParams, Problem
 from wsol_core.datasets.prepare import prepare, split_off
+from wsol_core.datasets.readers import folder
+from wsol_core.datasets.validate import check_listing
 
 WIDTH, HEIGHT = 20, 10
 
@@ -92,6 +95,33 @@ def bad(root: Path) -> Path:
     lines += [("owl/twice.jpg", 1, 0, GOOD), ("owl/good.jpg", 1, 1, GOOD)]
     cub(root, [*lines, ("owl/rounded.jpg", 2, 0, (-1, -0.5, WIDTH + 2, HEIGHT + 1.5))])
     return root
+
+
+@pytest.mark.parametrize("reader", ["coco", "csv"])
+def test_a_doubled_slash_does_not_lead_out_of_the_root(root: Path, reader: str) -> None:
+    own = root.parent / "own.png"
+    Image.new("L", (3, 3)).save(own)
+    before = own.read_bytes()
+    inner = str(own)[1:].removesuffix("png") + "jpg"
+    picture(root / "images", inner)
+    name, box = f"images//{inner}", [1, 1, 4, 4]
+    shown = {"image_id": 1, "category_id": 1, "bbox": box, "segmentation": [[1, 1, 5, 1, 5, 5]]}
+    entry = {"id": 1, "file_name": name, "width": WIDTH, "height": HEIGHT}
+    content = {"images": [entry], "annotations": [shown], "categories": [{"id": 1, "name": "owl"}]}
+    (root / "train.json").write_text(json.dumps(content))
+    (root / "boxes.csv").write_text(f"image,split,class,x1,y1,x2,y2\n{name},train,owl,1,1,5,5\n")
+    output = run(root, reader)
+    assert read_index(output / "index.parquet").table["image_id"].tolist() == [inner.removesuffix(".jpg")]
+    assert own.read_bytes() == before
+    assert len(list((output / "truth" / "masks").rglob("*.png"))) == (reader == "coco")
+
+
+@pytest.mark.parametrize("name", ["/etc/own", "../../own", "a/../../own"])
+def test_ids_that_lead_out_of_the_root_are_bad_images(root: Path, name: str) -> None:
+    picture(root, "owl/a.jpg")
+    listing = folder.read(root, DataParams(name="mine", source="files.parquet", reader="folder"))
+    listing = replace(listing, images=listing.images.assign(image_id=name))
+    assert check_listing(root, listing) == [Problem(name, "owl/a.jpg", "path outside the root")]
 
 
 def test_fail_reports_every_bad_image_together(bad: Path) -> None:

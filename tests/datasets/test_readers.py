@@ -1,4 +1,5 @@
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -424,6 +425,28 @@ def test_the_smaller_object_lies_on_top() -> None:
         assert (painted == below).sum() == 20
     with pytest.raises(ValueError, match="another size"):
         instance_mask(6, 4, [large])
+
+
+def test_objects_are_painted_as_if_sorted_by_area() -> None:
+    rng = np.random.default_rng(0)
+    for height, width, count in [(1, 1, 3), (5, 3, 0), (9, 14, 1), (9, 14, 12), (20, 7, 254)] * 5:
+        masks = [rng.random((height, width)) < rng.choice([0, 0.1, 0.5, 1]) for _ in range(count)]
+        expected = np.zeros((height, width), dtype=np.uint8)
+        for place in sorted(range(count), key=lambda place: -int(masks[place].sum())):
+            expected[masks[place]] = place + 1
+        objects = [{"size": [height, width], "counts": runs(mask)} for mask in masks]
+        np.testing.assert_array_equal(instance_mask(height, width, objects), expected)
+
+
+def test_many_objects_take_no_more_memory_than_one() -> None:
+    corners = [[[x, y, x + 10, y, x + 10, y + 10, x, y + 10]] for x in range(0, 500, 50) for y in range(0, 500, 50)]
+    peaks = []
+    for objects in (corners[:1], corners):
+        tracemalloc.start()
+        instance_mask(500, 500, objects)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.5 * peaks[0]
 
 
 CSV = "image,split,class,x1,y1,x2,y2,note\n"

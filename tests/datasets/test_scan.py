@@ -117,6 +117,19 @@ def test_what_walk_passes_over_is_named(root: Path) -> None:
     assert list_files(root, follow_links=True)["path"].tolist() == [*PATHS, "c/4.png"]
 
 
+def test_a_link_into_a_closed_folder_is_no_link_to_itself(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root / "shut.jpg").symlink_to(root / "closed/4.png")
+    stat = Path.stat
+
+    def closed(place: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        if place.name == "shut.jpg" and follow_symlinks:
+            raise PermissionError(13, "Permission denied")
+        return stat(place, follow_symlinks=follow_symlinks)
+
+    monkeypatch.setattr(Path, "stat", closed)
+    assert passed_over(root) == [("shut.jpg", "link to what may not be read")]
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="everything is open to root")
 def test_a_closed_folder_is_named(root: Path) -> None:
     (root / "a").chmod(0)

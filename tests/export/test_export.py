@@ -23,7 +23,7 @@ from wsol_core.core.map_store import Kind, create
 from wsol_core.data.index import ImageIndex, write_index
 from wsol_core.datasets.listing import DataParams
 from wsol_core.datasets.prepare import READERS
-from wsol_core.export.masks import read_masks
+from wsol_core.export.masks import MaskResults, read_masks, write_pngs
 from wsol_core.export.pictures import flat_names
 from wsol_core.export.place import CSV_COLUMNS
 from wsol_core.export.results import read_boxes
@@ -398,6 +398,15 @@ def test_a_score_map_needs_a_threshold() -> None:
     assert np.asarray(Image.open("masks/a/one.png"))[:, :50].all()
     with pytest.raises(InputError, match="no 'x' to export; there are m"):
         read_masks("localization", "x")
+
+
+@pytest.mark.parametrize("name", ["../up", "/tmp/up"])
+def test_masks_are_not_written_outside_their_folder(tmp_path: Path, name: str) -> None:
+    images = pd.DataFrame({"image_id": ["a", name], "width": 2, "height": 1})
+    results = MaskResults("m", images, ("cat",), lambda _, width, height: np.zeros((height, width), np.uint8))
+    with pytest.raises(InputError, match=f"image '{name}': an id that leads out of the folder"):
+        write_pngs(results, tmp_path / "masks")
+    assert not (tmp_path / "masks").exists()
 
 
 def test_coco_masks_are_read_by_a_coco_reader() -> None:

@@ -1,5 +1,7 @@
 import json
 import pickle
+import struct
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,7 +9,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from wsol_core.core.errors import InputError
 from wsol_core.core.files import write_table
@@ -429,6 +431,15 @@ def test_an_image_set_is_text(tmp_path):
         read_ground_truth(tmp_path / "ImageSets" / "Main" / "test.txt")
 
 
+def giant_png(width: int, height: int) -> bytes:
+    """A PNG of a few bytes that claims any size."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    pieces = (header, b"IDAT" + zlib.compress(b"\0"), b"IEND")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(piece) - 4) + piece + struct.pack(">I", zlib.crc32(piece)) for piece in pieces
+    )
+
+
 def cub_folder(root: Path) -> Path:
     (root / "images" / "001.Bird").mkdir(parents=True)
     for name in ("x", "y"):
@@ -457,6 +468,16 @@ def test_cub_needs_its_images_for_their_size(tmp_path):
     (root / "images.txt").write_text("1 001.Bird/x.jpg\n2 ../../y.jpg\n")
     with pytest.raises(InputError, match="outside the root"):
         read_ground_truth(root)
+
+
+def test_cub_sizes_of_images_that_are_turned_or_giant(tmp_path):
+    root = cub_folder(tmp_path)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.new("RGB", (40, 20)).save(root / "images" / "001.Bird" / "y.jpg", exif=exif)
+    assert read_ground_truth(root).images[["width", "height"]].to_numpy().tolist() == [[20, 40]]
+    (root / "images" / "001.Bird" / "y.jpg").write_bytes(giant_png(20_000, 30_000))
+    assert read_ground_truth(root).images[["width", "height"]].to_numpy().tolist() == [[20_000, 30_000]]
 
 
 METADATA = {
@@ -500,6 +521,9 @@ def test_metadata_folder_with_masks(tmp_path):
     assert [None if mask is None else mask.tolist() for mask in found] == [[[1, 1, 255, 0]], [[1, 0, 0, 0]]]
     with pytest.raises(InputError, match="not a readable PNG"):
         read_ground_truth(root).mask("v/a")
+    (masks / "m2.png").write_bytes(giant_png(20_000, 20_000))
+    with pytest.raises(InputError, match=r"m2\.png: not a readable PNG"):
+        read_ground_truth(root, masks).mask("v/a")
 
 
 @pytest.mark.parametrize(

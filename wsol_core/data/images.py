@@ -38,6 +38,8 @@ SUFFIXES = frozenset((
 MAX_PIXELS = 89_478_485
 """Pixels of the largest image that is decoded where nobody says otherwise: Pillow's limit."""
 DIGEST_BYTES = 16
+SIDEWAYS = (5, 6, 7, 8)
+"""EXIF orientations that swap width and height."""
 
 ZERO_BYTES = "zero bytes"
 NOT_AN_IMAGE = "not an image"
@@ -154,6 +156,23 @@ def digest_only(path: Path) -> Inspection:
             return Inspection(0, 0, _digest(stream), None)
     except OSError:
         return Inspection(0, 0, "", UNREADABLE)
+
+
+def displayed_size(path: Path) -> tuple[int, int]:
+    """Width and height, pixels as displayed, of an image however large; of the file the header alone is read.
+
+    Raises:
+        InputError: the file is no image.
+    """
+    try:
+        with path.open("rb") as stream, warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with _opened(stream) as image:
+                sideways = _orientation(image) in SIDEWAYS and image.format != "TIFF"  # whose size is turned already
+                return image.size[::-1] if sideways else image.size
+    except Exception as error:  # a broken file can raise anything inside a decoder
+        reason = _reason(path, error) if is_file(path) else "missing"
+        raise InputError(f"{path}: not a readable image ({reason})") from error
 
 
 def stored_orientation(path: Path) -> int:

@@ -14,6 +14,7 @@ LINKED_FOLDER = "linked folder, not followed (see follow_links)"
 LINKED_OUT = "link out of the root, not followed (see follow_links)"
 DANGLING = "link to nothing"
 LOOP = "link to itself"
+CLOSED_LINK = "link to what may not be read"
 NOT_REGULAR = "not a regular file"
 CLOSED = "folder that may not be read"
 
@@ -141,6 +142,8 @@ def _problem(place: Path) -> str | None:
         mode = place.stat().st_mode
     except FileNotFoundError:
         return DANGLING
+    except PermissionError:
+        return CLOSED_LINK
     except (OSError, RuntimeError):
         return LOOP
     if stat.S_ISDIR(mode):

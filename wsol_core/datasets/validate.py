@@ -11,7 +11,7 @@ import pandas as pd
 from wsol_core.core.boxes import BOX_COLUMNS, turn
 from wsol_core.core.errors import InputError
 from wsol_core.core.files import write_csv
-from wsol_core.data.images import is_image_file, stored_orientation
+from wsol_core.data.images import SIDEWAYS, is_image_file, stored_orientation
 from wsol_core.data.paths import LINKED_OUT, image_id, is_folder, is_inside, leaves_root, passed_over, walk
 from wsol_core.datasets.listing import (
     DUPLICATE,
@@ -39,19 +39,18 @@ KEPT = (UNLISTED, NO_IMAGE, NO_SUCH_FOLDER, OTHER_SIZE, BOX_OVERHANG, *BAD_BOXES
 """Reasons that are listed, but leave an image in."""
 
 TOLERANCE = 1.001
-SIDEWAYS = (5, 6, 7, 8)
-"""EXIF orientations that swap width and height."""
 
 
 def check_listing(root: Path, listing: Listing, follow_links: bool = False) -> list[Problem]:
-    """Duplicate ids (every image that bears one), labels out of range, paths outside the root.
+    """Duplicate ids (every image that bears one), labels out of range, paths and ids that lead out of the root.
 
     Of what no row names: images, and links and other things that are no files.
     """
     images, count = listing.images, len(listing.classes)
     wrong = listing.annotations.loc[~listing.annotations["label"].between(0, count - 1), "image_id"]
     in_range = [all(0 <= label < count for label in labels) for labels in images["labels"]]
-    climbs = np.array([leaves_root(path) for path in images["path"]], dtype=bool)
+    names = zip(images["image_id"], images["path"], strict=True)
+    climbs = np.array([leaves_root(name) or leaves_root(path) for name, path in names], dtype=bool)
     inside = np.array([is_inside(root, path, follow_links) for path in images["path"]], dtype=bool)
     return [
         *_problems(images[images["image_id"].duplicated(keep=False)], DUPLICATE),

@@ -21,6 +21,7 @@ from wsol_core.core.parallel import in_threads
 from wsol_core.core.params import load
 from wsol_core.core.regions import Scale, rescale, upsample
 from wsol_core.data.index import ImageIndex, read_index
+from wsol_core.data.paths import leaves_root
 from wsol_core.export.coco import ClassMask
 from wsol_core.export.results import OBJECT, chosen_images, find_result, own_labels
 from wsol_core.localization.localize import LocalizeParams, Threshold, check_chosen, read_calibration
@@ -141,7 +142,13 @@ class Painter:
 
 
 def write_pngs(results: MaskResults, folder: Path) -> int:
-    """Write `IMAGE_ID.png` for every image, with a palette as VOC's masks, and `classes.txt`; how many there are."""
+    """Write `IMAGE_ID.png` for every image, with a palette as VOC's masks, and `classes.txt`; how many there are.
+
+    Raises:
+        InputError: an image's id leads out of the folder.
+    """
+    if outside := [name for name in results.images["image_id"] if leaves_root(name)]:
+        raise InputError(f"image {outside[0]!r}: an id that leads out of the folder; prepare the data set again")
     count = 0
     for image_id, mask in results.by_image():
         path = folder / f"{image_id}.png"

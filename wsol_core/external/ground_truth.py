@@ -7,16 +7,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from PIL import ExifTags, Image
+from PIL import Image
 
 from wsol_core.core.errors import InputError, nearest
 from wsol_core.core.texts import read_json
-from wsol_core.data.images import MAX_PIXELS
+from wsol_core.data.images import MAX_PIXELS, displayed_size
 from wsol_core.data.index import TEST, read_annotations, read_index
 from wsol_core.data.paths import is_inside
 from wsol_core.datasets.listing import NAMED, VOID, DataParams, InstanceMask, Listing
 from wsol_core.datasets.readers import coco, cub
-from wsol_core.datasets.validate import SIDEWAYS
 from wsol_core.external import metadata_folder, voc_xml
 from wsol_core.external.checked_boxes import check_boxes
 from wsol_core.external.names import ImageNames
@@ -191,12 +190,7 @@ def _cub(root: Path, split: str) -> Truth:
 def _picture_size(root: Path, path: str) -> tuple[int, int]:
     if not is_inside(root, path):
         raise InputError(f"{root}: {path!r} is a path outside the root")
-    try:
-        with Image.open(root / path) as picture:
-            turned = picture.getexif().get(ExifTags.Base.Orientation) in SIDEWAYS
-            return (picture.height, picture.width) if turned else picture.size
-    except OSError as error:
-        raise InputError(f"{root / path}: not a readable image ({error}); sizes are taken from it") from error
+    return displayed_size(root / path)
 
 
 def _prepared(root: Path, split: str) -> Truth:

@@ -125,6 +125,6 @@ def _bright(root: Path, path: str) -> npt.NDArray[np.bool_]:
     try:
         with Image.open(root / path, formats=["PNG"]) as picture:
             bright: npt.NDArray[np.bool_] = np.asarray(picture.convert("L")) > BRIGHT
-    except OSError as error:
+    except Exception as error:  # a broken file can raise anything inside a decoder
         raise InputError(f"{root / path}: not a readable PNG mask ({error})") from error
     return bright

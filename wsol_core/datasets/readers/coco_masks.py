@@ -19,16 +19,18 @@ LONGEST_RUN_BITS = 40
 def instance_mask(height: int, width: int, segmentations: Sequence[Any]) -> InstanceMask:
     """Paint objects with their place in `segmentations`, from 1, into uint8 `(height, width)`.
 
-    Where objects overlap the smaller one lies on top.
+    Where objects overlap the smaller one lies on top, of two of one size the later. One mask is held at a time.
 
     Raises:
         ValueError: a segmentation is malformed or of another size.
     """
-    masks = [_mask(height, width, segmentation) for segmentation in segmentations]
-    order = sorted(range(len(masks)), key=lambda place: -int(masks[place].sum()))
     painted = np.zeros((height, width), dtype=np.uint8)
-    for place in order:
-        painted[masks[place]] = place + 1
+    areas = np.full(len(segmentations) + 1, height * width)
+    for number, segmentation in enumerate(segmentations, start=1):
+        mask = _mask(height, width, segmentation)
+        below = painted[mask]  # (area,)
+        areas[number] = len(below)
+        painted[mask] = np.where((areas >= areas[number])[below], number, below)
     return painted
 
 

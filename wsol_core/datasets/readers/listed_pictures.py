@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from wsol_core.data.paths import below, has_file, image_ids
@@ -33,7 +33,7 @@ def find_pictures(root: Path, names: Sequence[str], folders: Sequence[str], foll
 
 
 def picture_ids(pictures: Sequence[Named]) -> list[str]:
-    """The ids of a set's pictures: their names without suffix, and without `images/` in front.
+    """The ids of a set's pictures: their names without suffix, and without `images/` in front; `//` counts as `/`.
 
     Where two pictures of one name lie in different folders (the same name in two splits), their paths count instead.
 
@@ -41,6 +41,7 @@ def picture_ids(pictures: Sequence[Named]) -> list[str]:
         >>> picture_ids([Named("a.jpg", "train/a.jpg"), Named("a.jpg", "val/a.jpg"), Named("b.jpg", "val/b.jpg")])
         ['train/a', 'val/a', 'b']
     """
+    pictures = [Named(str(PurePosixPath(name)), path) for name, path in pictures]
     uses = Counter(picture.name for picture in set(pictures))
     chosen = [picture.path if uses[picture.name] > 1 else picture.name for picture in pictures]
     return image_ids([name.removeprefix(f"{USUAL_FOLDER}/") for name in chosen])

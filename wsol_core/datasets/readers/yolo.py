@@ -172,7 +172,7 @@ def _without_images(path: str) -> str:
 
 
 def _objects(root: Path, path: str, keypoints: bool, follow_links: bool) -> list[Object] | None:
-    """The objects of an image; None where a line is malformed."""
+    """The objects of an image; None where its file is unreadable or a line is malformed."""
     beside = f"{image_id(path)}.txt"
     before, images, after = f"/{beside}".rpartition("/images/")
     apart = f"{before}/labels/{after}".lstrip("/") if images else beside
@@ -182,7 +182,7 @@ def _objects(root: Path, path: str, keypoints: bool, follow_links: bool) -> list
     try:
         lines = [line.split() for line in read_text(root / found).splitlines()]
         return [_object([float(word) for word in words], keypoints) for words in lines if words]
-    except (ValueError, OverflowError):
+    except (InputError, ValueError, OverflowError):
         return None
 
 
