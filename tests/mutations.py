@@ -1,7 +1,7 @@
 """Files damaged by chance, the same for a seed: what a disk, a bad download or an enemy may leave of them."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -58,7 +58,9 @@ def survive(path: Path, use: Callable[[], object], seeds: range) -> None:
         path.write_bytes(whole)
 
 
-def few_and_many() -> Iterator[object]:
+def few_and_many() -> list[object]:
     """Ten seeds in `make test`, a hundred in `make slow`."""
-    yield pytest.param(range(10), id="10")
-    yield pytest.param(range(10, 110), id="100", marks=pytest.mark.slow)
+    return [
+        pytest.param(range(10), id="10"),
+        pytest.param(range(10, 110), id="100", marks=pytest.mark.slow),
+    ]
