@@ -1,6 +1,8 @@
 """What all commands of `wsol` have in common: exit codes, plain text in a pipe, completion."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +40,17 @@ def call(words: str, **environment: str) -> Result:
 
 def test_all_commands_are_looked_at() -> None:
     named = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
-    assert named | {"evaluate", "export"} == {words.split()[0] for words in COMMANDS}
+    assert named - {"repro"} | {"evaluate", "export"} == {words.split()[0] for words in COMMANDS}
+
+
+def test_repro_says_what_it_does_and_leaves_options_to_dvc() -> None:
+    done = call("repro --help")
+    assert done.exit_code == 0
+    assert "Example: wsol repro localize@cam" in done.stdout
+    words = [sys.executable, "-c", "from wsol_core.cli.app import app; app()", "repro", "--no-such-option"]
+    ended = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert ended.returncode not in (0, 1)
+    assert "unrecognized arguments: --no-such-option" in ended.stderr
 
 
 @pytest.mark.parametrize("words", COMMANDS)
