@@ -240,7 +240,8 @@ THRESHOLD = '{"threshold": 0.5, "scale": "value", "calibrated_by": "constant"}'
     "content",
     [
         None, "", "{}", "[1]", "[" * 100_000, '{"threshold": 0.5}', THRESHOLD.replace("0.5", "null"),
-        THRESHOLD.replace("value", "no"), THRESHOLD.replace("0.5", "NaN"), THRESHOLD.replace("0.5", "7"), THRESHOLD.replace("0.5", "-0.1"),
+        THRESHOLD.replace("value", "no"), THRESHOLD.replace("0.5", "NaN"), THRESHOLD.replace("0.5", "7"),
+        THRESHOLD.replace("0.5", "-0.1"),
     ],
 )  # fmt: skip
 def test_a_threshold_file_without_threshold_is_refused(tmp_path: Path, content: str | None) -> None:
