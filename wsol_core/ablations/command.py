@@ -96,7 +96,7 @@ def run(
 
 
 def _split(names: str) -> list[str]:
-    return [name for name in names.split(",") if name]
+    return list(dict.fromkeys(name for name in names.split(",") if name))
 
 
 def _numbers(seeds: str) -> list[int]:

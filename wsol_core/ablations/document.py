@@ -84,11 +84,14 @@ def _over_seeds(found: pd.DataFrame, name: str, show: Callable[[float], str] = F
 
     One number where it does not change with the seed, or has no interval.
     """
-    values = found[name].dropna()
+    found = found.dropna(subset=[name])
+    values = found[name]
     if values.empty:
         return "-"
-    if len(values) == 1 and f"{name}_low" in found:
-        return f"{show(values.iloc[0])} ({show(found[f'{name}_low'].iloc[0])} to {show(found[f'{name}_high'].iloc[0])})"
+    bounds = [found[f"{name}{end}"].iloc[0] for end in ("_low", "_high") if f"{name}{end}" in found]
+    if len(values) == 1 and bounds and not pd.isna(bounds).any():
+        low, high = map(show, bounds)
+        return f"{show(values.iloc[0])} ({low} to {high})"
     if values.min() == values.max():
         return show(values.iloc[0])
     return f"{show(values.mean())} ± {show(values.std())}"
@@ -99,8 +102,8 @@ def _compared(pairs: pd.DataFrame) -> list[str]:
     if pairs.empty:
         return []
     says = (
-        "Differences between two rows at the same seeds and on the same images. 95 % of them lie in the interval when "
-        "seeds and images are drawn again; `all` is every split together."
+        "Differences between two rows at the same seeds and on the same images, with 95 % bootstrap intervals over "
+        "seeds and images; `all` is every split together."
     )
     lines = [says, "", "| rows | seeds | split | GT-known, points | mean IoU | by GT-known |"]
     lines.append("| --- | --- | --- | ---: | ---: | --- |")

@@ -220,7 +220,7 @@ def exempt() -> None:
         typer.echo(f"{name}: {'no class of that name, exempt' if other is None else f'known as {other}'}", err=True)
     unknown = [name for name, other in found.items() if other is None]
     typer.echo(
-        "names alone decide: a car is a vehicle all the same; into the filter of a detector's network in params.yaml:",
+        "classes are compared by name alone; the line for the filter of a detector in params.yaml:",
         err=True,
     )
     typer.echo(f"exempt: {json.dumps(unknown, ensure_ascii=False)}")

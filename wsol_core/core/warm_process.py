@@ -1,13 +1,13 @@
 """A process that has imported torch and forks a stage at each request, so that no stage of many imports it again.
 
-Stages are started by `python -m stages.NAME`. Within `warm_process` the first `python` of the PATH is one that hands
-such a command to the process, over a socket in a folder that only the user can open: its words, folder, environment and
-standard streams; and that ends with the stage's exit code. Any other command goes to the real `python`. Libraries alone
+Stages are started by `python -m stages.NAME`. Within `warm_process` a client stands first in the PATH as `python`. It
+sends such a command to the process, with its folder, environment and standard streams, over a socket that only the user
+can open, and ends with the stage's exit code. Any other command goes to the real `python`. Libraries alone
 are imported before the fork; the project's own modules come from the caller's folder, as in a process of its own.
 Nothing is computed before the fork, so that no thread of OpenMP stands and no GPU is open; OpenBLAS and jemalloc take
 care of theirs.
 
-A stage gets the caller's signals (SIGINT, SIGTERM) and ends with it, the process with whoever started it, and all with
+A stage gets the caller's signals and ends with it, the process with whoever started it, and all with
 the process.
 """
 
@@ -15,6 +15,7 @@ import ctypes
 import importlib
 import json
 import multiprocessing
+import multiprocessing.context
 import os
 import runpy
 import select
@@ -43,6 +44,8 @@ case "$1 $2" in
   *) exec {python} "$@" ;;
 esac
 """
+FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that a stage gets from its client."""
 DIES_WITH_PARENT = 1
 """Linux: `PR_SET_PDEATHSIG`."""
 
@@ -80,14 +83,16 @@ def warm_process() -> Iterator[dict[str, str]]:
 
 def _request(address: str, words: Sequence[str]) -> int:
     """Have a stage run, `words` being its module and arguments; returns its exit code, 1 where the process has gone."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)  # until there is a stage to get them
     content = json.dumps({"words": words, "folder": str(Path.cwd()), "environment": dict(os.environ)}).encode()
     try:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(address)
             socket.send_fds(connection, [len(content).to_bytes(4, "big")], [0, 1, 2])
             connection.sendall(content)
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in FORWARDED:
                 signal.signal(number, lambda number, _: connection.sendall(bytes([number])))
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
             answer = connection.recv(1)
     except OSError:
         answer = b""
@@ -108,15 +113,23 @@ def _serve(listener: socket.socket) -> None:
             stage.start()
             for stream in streams:
                 os.close(stream)
-            while stage.sentinel not in (ready := select.select([stage.sentinel, connection, sys.stdin], [], [])[0]):
-                sent = connection.recv(1) if connection in ready else b""
-                os.kill(stage.pid or 0, sent[0] if sent else signal.SIGKILL)
-                if not sent:
-                    break
-            stage.join()
+            try:
+                _forward_signals(connection, stage)
+            finally:  # nothing to do for a stage that has ended
+                stage.kill()
+                stage.join()
             code = stage.exitcode or 0
             connection.sendall(bytes([code if code >= 0 else 128 - code]))  # as a shell has it
     shutil.rmtree(Path(listener.getsockname()).parent)
+
+
+def _forward_signals(connection: socket.socket, stage: multiprocessing.context.ForkProcess) -> None:
+    """Send a stage the signals that its client gets, until it, its client or whoever started this process ends."""
+    while stage.sentinel not in (ready := select.select([stage.sentinel, connection, sys.stdin], [], [])[0]):
+        sent = connection.recv(1) if connection in ready else b""
+        if not sent or stage.pid is None:
+            return
+        os.kill(stage.pid, sent[0])
 
 
 def _receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
