@@ -257,6 +257,9 @@ ATTACKS = {"kills": kills, "signals": signals, "disk": disk, "threads": threads}
 
 def main() -> None:
     """Run the attacks that are named."""
+    for number in SIGNALS:  # ignored behind `nohup` and `&`, which attacked runs would inherit
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
     chosen = sys.argv[1:] or list(ATTACKS)
     survived = [ATTACKS[name]() for name in chosen]
     sys.exit(0 if all(survived) else 1)

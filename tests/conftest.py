@@ -1,6 +1,7 @@
 """Fixtures that several tests share: a small folder of photographs with an index, and a small network."""
 
 import os
+import signal
 from pathlib import Path
 
 os.environ.setdefault("WSOL_WORKERS", "1")
@@ -14,6 +15,10 @@ from hypothesis import settings
 from PIL import Image
 
 from wsol_core.data.index import SPLITS, ImageIndex
+
+for _number in (signal.SIGINT, signal.SIGHUP):  # ignored behind `nohup` and `&`, which processes of tests would inherit
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.SIG_DFL)
 
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
