@@ -14,6 +14,7 @@ from PIL import Image
 from sklearn.metrics import average_precision_score
 
 from stages import evaluate_heat_maps as stage
+from wsol_core.core.boxes import BOX_COLUMNS
 from wsol_core.core.errors import InputError
 from wsol_core.core.map_store import Kind, MapStore, create
 from wsol_core.data.index import ANNOTATION_COLUMNS, ImageIndex, write_annotations, write_index
@@ -61,7 +62,8 @@ class Workspace:
         return ImageIndex(pd.DataFrame(rows, columns=columns), NAMES, "made-up")
 
     def annotations(self) -> pd.DataFrame:
-        return pd.DataFrame(self._objects, columns=list(ANNOTATION_COLUMNS)).astype({"difficult": bool})
+        types = {"difficult": "bool", **dict.fromkeys(BOX_COLUMNS, "float32")}
+        return pd.DataFrame(self._objects, columns=list(ANNOTATION_COLUMNS)).astype(types)
 
     def evaluate(self, **maps: dict[Key, Array]) -> tuple[dict[str, Any], pd.DataFrame]:
         opened = {name: MapStore(self.store(name, own)) for name, own in maps.items()}

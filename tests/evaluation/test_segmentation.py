@@ -12,6 +12,7 @@ from PIL import Image
 from sklearn.metrics import jaccard_score
 
 from stages import evaluate_segmentation as stage
+from wsol_core.core.boxes import BOX_COLUMNS
 from wsol_core.core.errors import InputError
 from wsol_core.data.class_masks import ClassMasks
 from wsol_core.data.index import ANNOTATION_COLUMNS, ImageIndex, write_annotations, write_index
@@ -50,7 +51,8 @@ class Workspace:
     def tables(self) -> tuple[ImageIndex, pd.DataFrame]:
         columns = ["image_id", "path", "digest", "split", "labels", "width", "height"]
         table = pd.DataFrame(self._images, columns=columns).sort_values("image_id", ignore_index=True)
-        return ImageIndex(table, NAMES, "made-up"), pd.DataFrame(self._objects, columns=list(ANNOTATION_COLUMNS))
+        objects = pd.DataFrame(self._objects, columns=list(ANNOTATION_COLUMNS))
+        return ImageIndex(table, NAMES, "made-up"), objects.astype(dict.fromkeys(BOX_COLUMNS, "float32"))
 
     def evaluate(self) -> tuple[dict[str, Any], pd.DataFrame]:
         index, annotations = self.tables()
