@@ -1,13 +1,14 @@
 """HDF5 files that appear whole or not at all, also on a full disk, and that are read without leaving the file."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
+from wsol_core.core.errors import InputError
 from wsol_core.core.files import Sink, atomic_path
 
 
@@ -22,6 +23,25 @@ def new_file(path: Path) -> Iterator[tuple[h5py.File, Sink]]:
         with h5py.File(sink, "w") as file:
             yield file, sink
         sink.check()
+
+
+@contextmanager
+def opened(path: Path, what: str) -> Iterator[h5py.File]:
+    """Open a file for reading; the block reads its header, and the file stays open if that ends well.
+
+    Args:
+        path: of the file.
+        what: it is, for messages.
+
+    Raises:
+        InputError: it is missing or damaged, or the block found another layout.
+    """
+    with ExitStack() as stack:
+        try:
+            yield stack.enter_context(h5py.File(path, "r"))
+        except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, MemoryError) as error:
+            raise InputError(f"{path}: not a readable {what} ({error}); run the stage that makes it again") from error
+        stack.pop_all()
 
 
 def dataset(file: h5py.File, name: str, dimensions: int | tuple[int, ...], kinds: str) -> h5py.Dataset:

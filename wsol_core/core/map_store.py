@@ -5,7 +5,7 @@ when it is whole.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from wsol_core.core.errors import InputError
 from wsol_core.core.files import Sink
-from wsol_core.core.hdf5 import dataset, new_file, texts
+from wsol_core.core.hdf5 import dataset, new_file, opened, texts
 
 CLASS_AGNOSTIC = -1
 IGNORE = 255
@@ -125,14 +125,8 @@ class MapStore:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with ExitStack() as stack:
-            try:
-                self._file = stack.enter_context(h5py.File(path, "r"))
-                self._read_header()
-            except (OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError) as error:
-                reason = f"not a readable map store ({error})"
-                raise InputError(f"{path}: {reason}; run the stage that makes it again") from error
-            stack.pop_all()
+        with opened(path, "map store") as self._file:
+            self._read_header()
 
     def _read_header(self) -> None:
         self.kind = Kind(self._file.attrs["kind"])

@@ -2,13 +2,13 @@
 
 Stages are started by `python -m stages.NAME`. Within `warm_process` a client stands first in the PATH as `python`. It
 sends such a command to the process, with its folder, environment and standard streams, over a socket that only the user
-can open, and ends with the stage's exit code. Any other command goes to the real `python`. Libraries alone
-are imported before the fork; the project's own modules come from the caller's folder, as in a process of its own.
-Nothing is computed before the fork, so that no thread of OpenMP stands and no GPU is open; OpenBLAS and jemalloc take
-care of theirs.
+can open, and ends with the stage's exit code. Any other command goes to the real `python`.
 
-A stage gets the caller's signals and ends with it, the process with whoever started it, and all with
-the process.
+Libraries alone are imported before the fork; the project's own modules come from the caller's folder, as in a process
+of its own. Nothing is computed before the fork, so that no thread of OpenMP stands and no GPU is open; OpenBLAS and
+jemalloc take care of theirs.
+
+A stage gets its client's signals and ends with it; the process ends with whoever started it, and its stages with it.
 """
 
 import ctypes

@@ -1,12 +1,4 @@
-"""Image files as RGB arrays, whatever the format, mode or orientation, and what is wrong with those that are not.
-
-Levels become 8 bits by these rules, image by image:
-
-- integers of more than 8 bits count as of the smallest of 8, 10, 12, 14 and 16 bits that holds the greatest level, of
-  which the upper 8 are kept (12-bit cameras write their levels into 16 bits);
-- floats within [0, 1] are shares of full brightness, others within [0, 255] are levels;
-- other integers and floats are refused.
-"""
+"""Image files as RGB arrays, whatever the format, mode or orientation, and what is wrong with those that are not."""
 
 import hashlib
 import re
@@ -17,14 +9,14 @@ from contextlib import contextmanager
 from functools import lru_cache
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 from wsol_core.core.errors import InputError
+from wsol_core.data.bit_depth import UnreadError, deep_colour, flat_colour, is_deep_colour
 from wsol_core.data.paths import is_file
 
 Picture = npt.NDArray[np.uint8]
@@ -47,8 +39,6 @@ TRUNCATED = "truncated"
 BOMB = "larger than max_pixels"
 UNREADABLE = "unreadable"
 HEIC = "HEIC picture (`make setup EXTRAS=dev,heic` installs what reads it)"
-FLOAT_RANGE = "floats that are not finite or not in [0, 255]"
-INTEGER_RANGE = "integers outside [0, 65535]"
 
 _FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "DIB", "PPM", "JPEG2000", "AVIF")
 _FIRST_BYTES = 32
@@ -69,14 +59,9 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_DEPTHS = (8, 10, 12, 14, 16)
 _LIBRARY_LIMIT = threading.Lock()
 
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY  # editors write megabytes of XMP in one piece
-
-
-class _UnreadError(ValueError):
-    """A kind of picture that is not read; the message says which."""
 
 
 class Inspection(NamedTuple):
@@ -109,7 +94,7 @@ def is_image_file(place: Path) -> bool:
 def decode(path: Path, max_pixels: int | None = None) -> Picture:
     """The image as `(H, W, 3)` uint8 RGB, turned as its EXIF orientation says.
 
-    Transparent pixels show white; deeper levels become 8 bits (see above). Of an animation the first frame counts.
+    Transparent pixels show white; deeper levels become 8 bits, see `bit_depth`. Of an animation the first frame counts.
 
     Args:
         path: the file.
@@ -245,10 +230,10 @@ def _decoded(stream: BufferedReader, max_pixels: int | None, least: int | None =
             raise Image.DecompressionBombError
         if least is not None:
             image.draft(None, (least, least))
-        deep = _deep_colour(stream) if _is_deep_colour(image) else None
+        deep = deep_colour(stream) if is_deep_colour(image) else None
         image.load()
         turn = _TURNS.get(_orientation(image))  # none is left of a TIFF, which is turned as it is loaded
-        flat = _flat(deep or image)
+        flat = flat_colour(deep or image)
     return flat.transpose(turn) if turn is not None else flat
 
 
@@ -259,54 +244,8 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _is_deep_colour(image: Image.Image) -> bool:
-    """Whether Pillow would cut 16 bits of several bands down to their upper 8."""
-    tiles = getattr(image, "tile", None)
-    layout = tiles[0][3] if tiles else ""
-    name = layout[0] if isinstance(layout, tuple) and layout else layout
-    return ";16" in str(name) and not image.mode.startswith("I")
-
-
-def _deep_colour(stream: BufferedReader) -> Image.Image:
-    """A PNG or TIFF of several bands of 16 bits, by OpenCV, which keeps them all."""
-    stream.seek(0)
-    levels = cv2.imdecode(np.frombuffer(stream.read(), np.uint8), cv2.IMREAD_UNCHANGED)
-    if levels is None or levels.ndim != 3:
-        raise _UnreadError("16 bits of a kind that is not read")
-    colours = _eight_bits(levels[..., 2::-1])
-    opacity = [_eight_bits(levels[..., 3:])] if levels.shape[2] == 4 else []
-    return Image.fromarray(np.concatenate([colours, *opacity], axis=2))
-
-
-def _eight_bits(levels: npt.NDArray[Any]) -> Picture:
-    """Integers as 8 bits: the upper ones of the smallest usual depth that holds the greatest."""
-    low, high = int(levels.min()), int(levels.max())
-    if low < 0 or high > 65535:
-        raise _UnreadError(INTEGER_RANGE)
-    depth = next(bits for bits in _DEPTHS if high < 1 << bits)
-    return np.asarray(levels >> (depth - 8), dtype=np.uint8)
-
-
-def _of_floats(levels: npt.NDArray[np.float32]) -> Picture:
-    low, high = float(levels.min()), float(levels.max())
-    if not (low >= 0 and high <= 255):  # false for NaN
-        raise _UnreadError(FLOAT_RANGE)
-    return np.asarray(np.round(levels * 255 if high <= 1 else levels), dtype=np.uint8)
-
-
-def _flat(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):
-        return Image.fromarray(_eight_bits(np.asarray(image))).convert("RGB")
-    if image.mode == "F":
-        return Image.fromarray(_of_floats(np.asarray(image))).convert("RGB")
-    if image.has_transparency_data:
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
-    return image.convert("RGB")
-
-
 def _reason(path: Path, error: Exception) -> str:
-    if isinstance(error, _UnreadError):
+    if isinstance(error, UnreadError):
         return str(error)
     if isinstance(error, Image.DecompressionBombError):
         return BOMB

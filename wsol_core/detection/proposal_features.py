@@ -11,7 +11,6 @@ index's order and in the order of their table; `image_id (N,)` and `count (N,)`.
 import math
 import re
 from collections.abc import Iterator
-from contextlib import ExitStack
 from itertools import accumulate
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from tqdm import tqdm
 
 from wsol_core.core.boxes import Boxes
 from wsol_core.core.errors import InputError
-from wsol_core.core.hdf5 import dataset, new_file, texts
+from wsol_core.core.hdf5 import dataset, new_file, opened, texts
 from wsol_core.core.params import Block
 from wsol_core.data.index import ImageIndex
 from wsol_core.detection.box_tensors import solid
@@ -186,14 +185,8 @@ class ProposalFeatureStore:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with ExitStack() as stack:
-            try:
-                self._file = stack.enter_context(h5py.File(path, "r"))
-                self._read_header()
-            except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, MemoryError) as error:
-                reason = f"not a readable store of proposal features ({error})"
-                raise InputError(f"{path}: {reason}; run the stage that makes it again") from error
-            stack.pop_all()
+        with opened(path, "store of proposal features") as self._file:
+            self._read_header()
 
     def _read_header(self) -> None:
         self._table = dataset(self._file, "features", 2, "f")

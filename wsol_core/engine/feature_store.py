@@ -6,7 +6,6 @@ rows, and a reader computes them in the same batches as the stage would have, so
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 
 import h5py
@@ -17,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from wsol_core.core.errors import InputError
-from wsol_core.core.hdf5 import dataset, new_file, texts
+from wsol_core.core.hdf5 import dataset, new_file, opened, texts
 from wsol_core.data.index import ImageIndex
 from wsol_core.data.loading import SquashedImages, image_batches
 from wsol_core.engine.features import FeatureParams, FrozenBackbone, Shape, frozen_backbone, pack, view_of
@@ -115,14 +114,8 @@ class FeatureStore:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with ExitStack() as stack:
-            try:
-                self._file = stack.enter_context(h5py.File(path, "r"))
-                self._read_header()
-            except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, MemoryError) as error:
-                reason = f"not a readable feature store ({error})"
-                raise InputError(f"{path}: {reason}; run the stage that makes it again") from error
-            stack.pop_all()
+        with opened(path, "feature store") as self._file:
+            self._read_header()
 
     def _read_header(self) -> None:
         self.params = FeatureParams.model_validate_json(self._file.attrs["params"])
